@@ -1,0 +1,405 @@
+//! A zero-dependency, cross-platform event queue: one thread waits for many sockets.
+//!
+//! # The shortest working program
+//!
+//! ```
+//! use minimio::{Events, Interests, Poll};
+//! use std::{io::Write, net::{TcpListener, TcpStream}};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let mut poll = Poll::new()?;
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let mut client = TcpStream::connect(listener.local_addr()?)?;
+//! let (server, _) = listener.accept()?;
+//!
+//! poll.registry().register(&server, 10, Interests::READABLE)?;
+//! client.write_all(b"hello")?;
+//!
+//! let mut events = Events::with_capacity(64);
+//! poll.poll(&mut events, None)?;
+//! assert_eq!(events[0].id(), 10);
+//! assert!(events[0].is_readable());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # One life on three kernels
+//!
+//! | | Linux, Android | macOS, iOS and family, the BSDs | Windows |
+//! |---|---|---|---|
+//! | kernel object | epoll instance | kqueue | I/O completion port and AFD polls |
+//! | [`Poll::new`] | `epoll_create1` | `kqueue` | `CreateIoCompletionPort` |
+//! | [`Registrator::register`] | `epoll_ctl` | `kevent` | `NtDeviceIoControlFile(IOCTL_AFD_POLL)` |
+//! | [`Poll::poll`] | `epoll_wait` | `kevent` | `GetQueuedCompletionStatusEx` |
+//! | [`Waker::wake`] | `write` to an eventfd | `kevent` with `NOTE_TRIGGER` | `PostQueuedCompletionStatus` |
+//! | closing a source | leaves the queue by itself | leaves the queue by itself | ends its poll |
+//!
+//! # What every platform promises
+//!
+//! **Registering.** [`Registrator::register`] starts watching a source or replaces what the queue watched it
+//! for; the newest registration wins. Registering looks at readiness anew: a source that is ready at that
+//! moment delivers an event, in every mode. It works from any thread, also while another one is inside
+//! [`Poll::poll`], and takes effect on that very poll.
+//!
+//! **Modes.** *One-shot*, the default: a poll reports the source once, then silence, for both directions, until
+//! it is registered again. [`Interests::LEVEL`]: an event from every poll for as long as the source is ready.
+//! [`Interests::EDGE`]: an event each time the source becomes ready; read or write until `WouldBlock` before
+//! you expect the next.
+//!
+//! **Polling.** [`Poll::poll`] blocks until at least one event, the timeout or the end. Signals do not surface.
+//! Events that did not fit come with the next poll. A source that is ready in both directions may come as one
+//! event or as two within one poll: handle both. An armed source may give a spurious event; a spent one-shot, a
+//! deregistered or closed source or an old token never does.
+//!
+//! **Ending.** After [`Registrator::close_loop`], or when the [`Poll`] was dropped, every call answers
+//! [`ErrorKind::Interrupted`](std::io::ErrorKind::Interrupted) without an OS code. It is the end, never "try again":
+//! do not retry on it.
+//!
+//! # What a kernel cannot do
+//!
+//! | | epoll | kqueue | IOCP and AFD |
+//! |---|---|---|---|
+//! | sources | any pollable descriptor | any pollable descriptor | sockets |
+//! | one-shot, [`LEVEL`](Interests::LEVEL) | yes | yes | yes |
+//! | one source in two queues at once | yes | yes | no: the kernel mixes up their events. Move it: `deregister`, then `register` |
+//! | [`EDGE`](Interests::EDGE) | yes | yes | for [`TcpStream`]; another socket gets `Unsupported` |
+//! | [`poll_timeout`](Poll::poll_timeout) finer than 1 ms | yes (Linux 5.11 and newer, else rounded up) | yes | rounded up |
+//!
+//! Urgent (out-of-band) data as an interest is offered on none of them.
+
+#![warn(missing_docs, missing_debug_implementations, unsafe_op_in_unsafe_fn)]
+#![warn(clippy::undocumented_unsafe_blocks)]
+
+use std::fmt;
+use std::io;
+use std::ops::{BitOr, BitOrAssign};
+use std::time::Duration;
+
+// The platforms, chosen here and nowhere else.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[path = "linux.rs"]
+mod platform;
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly"
+))]
+#[path = "macos.rs"]
+mod platform;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod platform;
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+    windows
+)))]
+compile_error!(
+    "minimio knows epoll (Linux, Android), kqueue (macOS, iOS and family, FreeBSD, NetBSD, OpenBSD, DragonFly) \
+     and IOCP (Windows); this system has none of them"
+);
+
+mod contract;
+mod stream;
+mod trace;
+#[cfg(unix)]
+mod unix;
+mod wait;
+
+pub use platform::{Event, Registrator, Selector, Source, TcpStream, Waker};
+
+/// The number that tells one registration from another. Every value is yours; none is reserved.
+pub type Token = usize;
+
+/// The events of one poll. Its capacity is the most events one poll delivers: a batch size, never a limit, for
+/// what does not fit comes with the next poll. One without capacity is given a default one by the first poll.
+pub type Events = Vec<Event>;
+
+/// An event queue: register sources, then wait for all of them at once.
+///
+/// Dropping it ends the loop for its [`Registrator`]s and [`Waker`]s, as [`Registrator::close_loop`] does. Sources
+/// outlive it.
+///
+/// # Platform notes
+///
+/// On Unix a queue can itself be registered with another one, as a source that is readable while it has events. A queue does
+/// not survive `fork`: make a new one in the child.
+///
+/// # Examples
+///
+/// Closing the loop from another thread:
+///
+/// ```
+/// use minimio::{Events, Poll};
+/// use std::{io, thread};
+///
+/// # fn main() -> io::Result<()> {
+/// let mut poll = Poll::new()?;
+/// let registrator = poll.registrator();
+/// let other = thread::spawn(move || registrator.close_loop());
+///
+/// let error = poll.poll(&mut Events::with_capacity(8), None).unwrap_err();
+/// assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+/// other.join().unwrap()
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Poll {
+    pub(crate) selector: Selector,
+    registry: Registry,
+}
+
+impl Poll {
+    /// Makes a new queue with nothing registered.
+    ///
+    /// # Errors
+    ///
+    /// The system's error when it has no room for another queue (on Unix `EMFILE` or `ENFILE`: too many open
+    /// descriptors).
+    pub fn new() -> io::Result<Poll> {
+        let selector = Selector::new()?;
+        let registry = Registry {
+            registrator: selector.registrator(),
+        };
+        Ok(Poll { selector, registry })
+    }
+
+    /// Registers sources from the thread that polls.
+    #[inline]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// A handle that registers sources from any other thread, also while this one is inside [`Poll::poll`].
+    pub fn registrator(&self) -> Registrator {
+        self.selector.registrator()
+    }
+
+    /// Clears `events`, blocks until at least one event, the timeout or a close, and returns how many events it
+    /// delivered, which is `events.len()`.
+    ///
+    /// `None` blocks for ever, `Some(n)` for n milliseconds; a negative n counts as 0; 0 never blocks and sees what was
+    /// ready before the call. A signal does not end the wait: it goes on with the time that is left. `Ok(0)` always
+    /// means that the time has passed. Once `events` has its capacity nothing is allocated.
+    ///
+    /// # Errors
+    ///
+    /// * [`ErrorKind::Interrupted`](io::ErrorKind::Interrupted) without an OS code when the loop was closed. It is
+    ///   sticky and means the end: do not retry on it.
+    /// * The system's error in the rare case that waiting itself fails.
+    ///
+    /// On an error `events` is empty.
+    ///
+    /// # Platform notes
+    ///
+    /// On Windows a source that was registered just before may need a moment more than a poll with timeout 0 gives it.
+    #[inline]
+    pub fn poll(&mut self, events: &mut Events, timeout_ms: Option<i32>) -> io::Result<usize> {
+        let timeout = timeout_ms.map(|ms| Duration::from_millis(ms.max(0) as u64));
+        self.selector.select(events, timeout)?;
+        Ok(events.len())
+    }
+
+    /// As [`Poll::poll`], with a timeout as fine as the kernel can wait for. It is rounded up, never down; a huge one
+    /// waits as long as the kernel lets it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Poll::poll`].
+    ///
+    /// # Platform notes
+    ///
+    /// Nanoseconds on Linux 5.11 and newer and on macOS and the BSDs, else whole milliseconds.
+    #[inline]
+    pub fn poll_timeout(&mut self, events: &mut Events, timeout: Duration) -> io::Result<usize> {
+        self.selector.select(events, Some(timeout))?;
+        Ok(events.len())
+    }
+}
+
+/// Registers sources from the thread that polls. [`Registrator`] does the same from any thread and describes each
+/// method.
+#[derive(Debug)]
+pub struct Registry {
+    registrator: Registrator,
+}
+
+impl Registry {
+    /// Starts watching `source`, or replaces what this queue watched it for: [`Registrator::register`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Registrator::register`].
+    #[inline]
+    pub fn register(
+        &self,
+        source: &impl Source,
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
+        self.registrator.register(source, token, interests)
+    }
+
+    /// Replaces what a registered `source` is watched for: [`Registrator::reregister`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Registrator::reregister`].
+    #[inline]
+    pub fn reregister(
+        &self,
+        source: &impl Source,
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
+        self.registrator.reregister(source, token, interests)
+    }
+
+    /// Stops watching `source`: [`Registrator::deregister`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Registrator::deregister`].
+    #[inline]
+    pub fn deregister(&self, source: &impl Source) -> io::Result<()> {
+        self.registrator.deregister(source)
+    }
+}
+
+/// What to watch a source for, and how: flags that are combined with `|`.
+///
+/// At least one of [`READABLE`](Interests::READABLE) and [`WRITABLE`](Interests::WRITABLE), at most one of
+/// [`LEVEL`](Interests::LEVEL) and [`EDGE`](Interests::EDGE); neither of these is one-shot.
+///
+/// ```
+/// use minimio::Interests;
+///
+/// let interests = Interests::READABLE | Interests::WRITABLE | Interests::LEVEL;
+/// assert!(interests.is_readable() && interests.is_level() && !interests.is_oneshot());
+/// assert_eq!(format!("{:?}", interests), "READABLE | WRITABLE | LEVEL");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Interests(u8);
+
+impl Interests {
+    /// Events when a read will not block: data, the end of the stream, a connection to accept, or an error.
+    pub const READABLE: Interests = Interests(1);
+    /// Events when a write will not block: room, a connection that now stands, or an error.
+    pub const WRITABLE: Interests = Interests(2);
+    /// An event from every poll for as long as the source is ready.
+    pub const LEVEL: Interests = Interests(4);
+    /// An event each time the source becomes ready. Read or write until `WouldBlock` before you expect the next;
+    /// more data may bring one earlier, it need not.
+    pub const EDGE: Interests = Interests(8);
+
+    /// Whether [`READABLE`](Interests::READABLE) is among them.
+    #[inline]
+    pub const fn is_readable(self) -> bool {
+        self.0 & Interests::READABLE.0 != 0
+    }
+
+    /// Whether [`WRITABLE`](Interests::WRITABLE) is among them.
+    #[inline]
+    pub const fn is_writable(self) -> bool {
+        self.0 & Interests::WRITABLE.0 != 0
+    }
+
+    /// Whether [`LEVEL`](Interests::LEVEL) is among them.
+    #[inline]
+    pub const fn is_level(self) -> bool {
+        self.0 & Interests::LEVEL.0 != 0
+    }
+
+    /// Whether [`EDGE`](Interests::EDGE) is among them.
+    #[inline]
+    pub const fn is_edge(self) -> bool {
+        self.0 & Interests::EDGE.0 != 0
+    }
+
+    /// Whether no mode is among them: one event, then silence until the source is registered again.
+    #[inline]
+    pub const fn is_oneshot(self) -> bool {
+        !self.is_level() && !self.is_edge()
+    }
+
+    /// Refuses what no kernel could make sense of, before anything was changed.
+    #[inline]
+    pub(crate) fn check(self) -> io::Result<()> {
+        let refuse = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        if !self.is_readable() && !self.is_writable() {
+            return refuse("interests need READABLE, WRITABLE or both");
+        }
+        if self.is_level() && self.is_edge() {
+            return refuse("interests take LEVEL or EDGE, not both");
+        }
+        Ok(())
+    }
+}
+
+impl BitOr for Interests {
+    type Output = Interests;
+
+    #[inline]
+    fn bitor(self, other: Interests) -> Interests {
+        Interests(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Interests {
+    #[inline]
+    fn bitor_assign(&mut self, other: Interests) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Interests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (self.is_readable(), "READABLE"),
+            (self.is_writable(), "WRITABLE"),
+            (self.is_level(), "LEVEL"),
+            (self.is_edge(), "EDGE"),
+        ];
+        let mut between = "";
+        for (_, name) in names.iter().filter(|(set, _)| *set) {
+            write!(f, "{}{}", between, name)?;
+            between = " | ";
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [
+            (self.is_readable(), "readable"),
+            (self.is_writable(), "writable"),
+            (self.is_read_closed(), "read-closed"),
+            (self.is_write_closed(), "write-closed"),
+            (self.is_error(), "error"),
+        ];
+        write!(f, "Event({}", self.id())?;
+        for (_, word) in words.iter().filter(|(said, _)| *said) {
+            write!(f, " {}", word)?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// The answer of a queue that has ended. It carries no OS code, so no signal can be mistaken for it.
+#[cold]
+pub(crate) fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "the event queue is closed")
+}
+
+/// The README's programs are compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -1,0 +1,2 @@
+//! Not there yet.
+compile_error!("this platform is not there yet");

@@ -1,0 +1,294 @@
+//! [`TcpStream`]: std's stream that never waits, the same everywhere.
+
+use crate::platform::{self, Edge};
+use crate::Interests;
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
+
+const READ: Interests = Interests::READABLE;
+const WRITE: Interests = Interests::WRITABLE;
+
+/// A non-blocking TCP connection: reads and writes never wait, they return
+/// [`WouldBlock`](io::ErrorKind::WouldBlock).
+///
+/// Otherwise it is std's stream. Writing to a closed peer is an error and never a signal, whatever the program does
+/// with `SIGPIPE`. It outlives the [`Poll`](crate::Poll) it was registered with, as a plain non-blocking socket.
+///
+/// # Platform notes
+///
+/// On Unix a clone is another descriptor, to be registered on its own. On Windows, edge mode notices a `WouldBlock` of the
+/// stream that was registered; after one met elsewhere, on a clone say, call
+/// [`reregister`](crate::Registrator::reregister).
+///
+/// # Examples
+///
+/// ```
+/// use minimio::{Events, Interests, Poll, TcpStream};
+/// use std::io::{ErrorKind, Read, Write};
+/// use std::net::TcpListener;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let mut stream = TcpStream::connect(listener.local_addr()?)?;
+/// let (mut peer, _) = listener.accept()?;
+///
+/// let mut buffer = [0; 64];
+/// assert_eq!(stream.read(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+///
+/// let mut poll = Poll::new()?;
+/// poll.registrator().register(&mut stream, 1, Interests::READABLE)?;
+/// peer.write_all(b"hello")?;
+/// poll.poll(&mut Events::new(), None)?;
+/// assert_eq!(stream.read(&mut buffer)?, 5);
+/// # Ok(())
+/// # }
+/// ```
+pub struct TcpStream {
+    pub(crate) socket: net::TcpStream,
+    /// What edge mode needs to remember of this socket where the kernel does not.
+    pub(crate) edge: Edge,
+}
+
+impl TcpStream {
+    /// Connects as [`std::net::TcpStream::connect`] does and returns a stream that is non-blocking from then on.
+    ///
+    /// It may block: names are looked up, and every address is tried until one answers. In an event loop give it
+    /// numbers, or use [`connect_nonblocking`](TcpStream::connect_nonblocking).
+    ///
+    /// # Errors
+    ///
+    /// The system's error of the last address tried (`ConnectionRefused`, `TimedOut`, …), the resolver's if the name
+    /// is unknown, [`InvalidInput`](io::ErrorKind::InvalidInput) if there was no address at all.
+    pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+        TcpStream::from_std(net::TcpStream::connect(address)?)
+    }
+
+    /// Begins to connect and returns at once.
+    ///
+    /// Then register the stream for [`WRITABLE`](Interests::WRITABLE), wait for its event and ask
+    /// [`take_error`](TcpStream::take_error): `None` means that the connection stands, else it says why not. Until then
+    /// reads and writes answer `WouldBlock` or `NotConnected`. A stream that failed is not connected again; make a new one.
+    ///
+    /// # Errors
+    ///
+    /// The system's error if there is one already: no descriptor left, no route to the network.
+    ///
+    /// # Platform notes
+    ///
+    /// A refused connection is an event, not an error of this call, except where the system is certain at once. Windows tries
+    /// several times, about two seconds, before it takes a refusal for an answer; minimio asks it not to for
+    /// addresses of this machine.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use minimio::{Events, Interests, Poll, TcpStream};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let stream = TcpStream::connect_nonblocking(listener.local_addr()?)?;
+    ///
+    /// let mut poll = Poll::new()?;
+    /// poll.registry().register(&stream, 1, Interests::WRITABLE)?;
+    /// poll.poll(&mut Events::new(), None)?;
+    /// assert!(stream.take_error()?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connect_nonblocking(address: SocketAddr) -> io::Result<TcpStream> {
+        Ok(TcpStream::adopt(platform::connect(address)?))
+    }
+
+    /// Wraps a socket in the mode it has.
+    pub(crate) fn adopt(socket: net::TcpStream) -> TcpStream {
+        TcpStream {
+            socket,
+            edge: Edge::new(),
+        }
+    }
+
+    /// Runs one read or write and, where the kernel does not, takes note of a `WouldBlock`.
+    #[inline]
+    fn attempt<T>(
+        &self,
+        direction: Interests,
+        transfer: impl FnOnce(&net::TcpStream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let result = transfer(&self.socket);
+        if matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            self.edge.blocked(&self.socket, direction);
+        }
+        result
+    }
+
+    /// Makes std's stream non-blocking and takes it over, registrations included.
+    ///
+    /// # Errors
+    ///
+    /// The system's error when the mode cannot be set.
+    pub fn from_std(stream: net::TcpStream) -> io::Result<TcpStream> {
+        stream.set_nonblocking(true)?;
+        Ok(TcpStream::adopt(stream))
+    }
+
+    /// Gives std's stream back. It stays non-blocking, and registered where it was.
+    pub fn into_std(self) -> net::TcpStream {
+        self.socket
+    }
+
+    /// The address of the other end.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) (some systems say `InvalidInput`) without a connection.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.peer_addr()
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    ///
+    /// The system's error, as in std.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Whether small writes are sent at once (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    ///
+    /// The system's error, as in std.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.socket.nodelay()
+    }
+
+    /// Sends small writes at once (`true`) or gathers them (`false`, the default).
+    ///
+    /// # Errors
+    ///
+    /// The system's error, as in std.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.socket.set_nodelay(nodelay)
+    }
+
+    /// The time to live of its packets, in hops.
+    ///
+    /// # Errors
+    ///
+    /// The system's error, as in std.
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.socket.ttl()
+    }
+
+    /// Sets the time to live of its packets, in hops.
+    ///
+    /// # Errors
+    ///
+    /// The system's error, as in std.
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.socket.set_ttl(ttl)
+    }
+
+    /// Ends one direction or both. The peer reads to the end of what was sent and then sees the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected) without a connection.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.socket.shutdown(how)
+    }
+
+    /// Takes the error that is pending on the socket, if any: after
+    /// [`connect_nonblocking`](TcpStream::connect_nonblocking) the reason why it failed.
+    ///
+    /// # Errors
+    ///
+    /// The system's error when the question itself fails.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.socket.take_error()
+    }
+
+    /// Reads without taking the bytes away.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is nothing yet, else the system's error.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.attempt(READ, |socket| socket.peek(buffer))
+    }
+
+    /// Another handle to the same socket, non-blocking as well.
+    ///
+    /// # Errors
+    ///
+    /// The system's error, for instance when no descriptor is left.
+    pub fn try_clone(&self) -> io::Result<TcpStream> {
+        Ok(TcpStream::adopt(self.socket.try_clone()?))
+    }
+}
+
+impl Read for &TcpStream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.attempt(READ, |mut socket| socket.read(buffer))
+    }
+
+    #[inline]
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.attempt(READ, |mut socket| socket.read_vectored(buffers))
+    }
+}
+
+impl Write for &TcpStream {
+    #[inline]
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.attempt(WRITE, |mut socket| socket.write(buffer))
+    }
+
+    #[inline]
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.attempt(WRITE, |socket| platform::send_vectored(socket, buffers))
+    }
+
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for TcpStream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+
+    #[inline]
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        (&*self).read_vectored(buffers)
+    }
+}
+
+impl Write for TcpStream {
+    #[inline]
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        (&*self).write(buffer)
+    }
+
+    #[inline]
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&*self).write_vectored(buffers)
+    }
+
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TcpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket.fmt(f)
+    }
+}
