@@ -1,0 +1,886 @@
+//! Linux and Android: epoll.
+//!
+//! An epoll instance is a kernel object with two lists: the descriptors we asked about, and those among them with
+//! news. `epoll_create1` makes it, `epoll_ctl` edits the first list, `epoll_wait` sleeps until the second is not empty and
+//! copies it out.
+//!
+//! One registration: `register` adds a socket with our token; bytes arrive and the kernel moves it to the ready list;
+//! `select` hands it back as an [`Event`] with that token; closing its last descriptor takes it off both.
+//!
+//! Nothing of this is remembered on our side. The kernel keeps the token and writes its records straight into the
+//! caller's [`Events`]; a registration costs no memory here and a poll is one system call.
+//!
+//! To end a wait from outside, something watched must become ready. An eventfd is made for that: a counter in the
+//! kernel that is readable once somebody wrote to it. The queue has one for closing, and each [`Waker`] has its own,
+//! registered under the waker's token like any other source.
+
+use crate::unix::check;
+use crate::wait::wait;
+use crate::{closed, Events, Interests, Token};
+use std::io;
+use std::mem::size_of;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::raw::c_int;
+use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use crate::stream::TcpStream;
+pub use crate::unix::Source;
+pub(crate) use crate::unix::{connect, send_vectored, Edge};
+
+/// The most records the kernel fills in one call: it counts their bytes in an `int`.
+const MAX_EVENTS: usize = i32::MAX as usize / size_of::<ffi::epoll_event>();
+
+/// Set once the kernel turned out to have no `epoll_pwait2` (before Linux 5.11, or forbidden by a sandbox).
+static NO_PWAIT2: AtomicBool = AtomicBool::new(false);
+
+/// What the selector, its registrators and its wakers share.
+#[derive(Debug)]
+struct Queue {
+    epoll: OwnedFd,
+    /// Readable once the queue is closed.
+    close_bell: Bell,
+    /// Set once, by `close_loop` or by the end of the selector; looked at by everybody.
+    closed: AtomicBool,
+    /// Numbers the times between two waits, to merge wakes: even while nobody woke, odd once somebody did. A
+    /// wake makes it odd, the wait that ends makes it even again.
+    round: AtomicUsize,
+    /// How many bells are retired: what a wait looks at instead of the lock.
+    retired_count: AtomicUsize,
+    /// Bells of wakers that are gone. To close one takes its undelivered event away, so each stays until a wait
+    /// that began later has handed out all there was.
+    retired: Mutex<Vec<Bell>>,
+}
+
+impl Queue {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Bell>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds, changes or removes (`op`) one entry of the first list.
+    #[inline]
+    fn control(
+        &self,
+        op: c_int,
+        source: BorrowedFd<'_>,
+        mut event: ffi::epoll_event,
+    ) -> io::Result<()> {
+        let (epoll, fd) = (self.epoll.as_raw_fd(), source.as_raw_fd());
+        // SAFETY: `event` is initialized and outlives the call, which copies it.
+        let ret = unsafe { ffi::epoll_ctl(epoll, op, fd, &mut event) };
+        check(
+            ret,
+            format_args!("epoll_ctl({}, {}, {}, {:?})", epoll, op, fd, event),
+        )
+        .map(drop)
+    }
+
+    /// Waits once, at most `timeout`, and lets the kernel write what is ready into the empty `events`.
+    #[inline]
+    fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let room = events.capacity().min(MAX_EVENTS) as c_int;
+        // An `Event` is an `epoll_event`, laid out alike.
+        let buffer = events.as_mut_ptr().cast();
+        let ready = match timeout {
+            Some(timeout) if !is_whole_millis(timeout) => self.wait_fine(buffer, room, timeout),
+            _ => self.wait_millis(buffer, room, timeout),
+        }?;
+        // SAFETY: the kernel has initialized the first `ready` records, and `ready` is at most the capacity.
+        unsafe { events.set_len(ready as usize) };
+        Ok(())
+    }
+
+    #[inline]
+    fn wait_millis(
+        &self,
+        buffer: *mut ffi::epoll_event,
+        room: c_int,
+        timeout: Option<Duration>,
+    ) -> io::Result<c_int> {
+        let (epoll, timeout) = (self.epoll.as_raw_fd(), millis(timeout));
+        // SAFETY: `buffer` has room for `room` records, and the kernel writes at most that many.
+        let ready = unsafe { ffi::epoll_wait(epoll, buffer, room, timeout) };
+        check(
+            ready,
+            format_args!("epoll_wait({}, [..], {}, {})", epoll, room, timeout),
+        )
+    }
+
+    /// Waits in nanoseconds where the kernel can, else rounds up.
+    #[cold]
+    fn wait_fine(
+        &self,
+        buffer: *mut ffi::epoll_event,
+        room: c_int,
+        timeout: Duration,
+    ) -> io::Result<c_int> {
+        if !NO_PWAIT2.load(Ordering::Relaxed) {
+            let epoll = self.epoll.as_raw_fd();
+            let limit = ffi::timespec {
+                tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: timeout.subsec_nanos().into(),
+            };
+            // SAFETY: the arguments are those of `epoll_pwait2`: `buffer` has room for `room` records, `limit` outlives the
+            // call, and there is no signal mask.
+            let ready = unsafe {
+                ffi::syscall(
+                    ffi::SYS_epoll_pwait2,
+                    epoll,
+                    buffer,
+                    room,
+                    &limit,
+                    ptr::null::<u8>(),
+                    0usize,
+                )
+            };
+            let result = check(
+                ready as c_int,
+                format_args!("epoll_pwait2({}, [..], {}, {:?})", epoll, room, timeout),
+            );
+            match result {
+                // Sandboxes that do not know the call answer EPERM.
+                Err(error) if matches!(error.raw_os_error(), Some(ffi::ENOSYS | ffi::EPERM)) => {
+                    NO_PWAIT2.store(true, Ordering::Relaxed);
+                }
+                result => return result,
+            }
+        }
+        self.wait_millis(buffer, room, Some(timeout))
+    }
+}
+
+#[inline]
+fn is_whole_millis(timeout: Duration) -> bool {
+    timeout.subsec_nanos() % 1_000_000 == 0
+}
+
+/// A timeout for `epoll_wait`: rounded up, for a wait that ends early is no wait; cut to what fits, for the caller waits on.
+#[inline]
+fn millis(timeout: Option<Duration>) -> c_int {
+    match timeout {
+        None => -1,
+        Some(timeout) => {
+            let up = timeout.subsec_nanos().saturating_add(999_999) / 1_000_000;
+            let millis = timeout
+                .as_secs()
+                .saturating_mul(1000)
+                .saturating_add(up.into());
+            millis.min(c_int::MAX as u64) as c_int
+        }
+    }
+}
+
+/// The queue itself, seen from the thread that waits. [`Poll`](crate::Poll) drives it.
+#[derive(Debug)]
+pub struct Selector {
+    queue: Arc<Queue>,
+}
+
+impl Selector {
+    /// Makes an empty queue.
+    ///
+    /// # Errors
+    ///
+    /// The system's error when it has no room for another queue.
+    pub fn new() -> io::Result<Selector> {
+        // SAFETY: the call takes no memory.
+        let fd = unsafe { ffi::epoll_create1(ffi::EPOLL_CLOEXEC) };
+        let fd = check(fd, format_args!("epoll_create1(EPOLL_CLOEXEC)"))?;
+        // SAFETY: the descriptor was just made and nobody else knows it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let queue = Queue {
+            epoll,
+            close_bell: Bell::new()?,
+            closed: AtomicBool::new(false),
+            round: AtomicUsize::new(0),
+            retired_count: AtomicUsize::new(0),
+            retired: Mutex::default(),
+        };
+        // Level-triggered and never silenced: a closed queue lets nobody sleep.
+        let event = ffi::epoll_event {
+            events: ffi::EPOLLIN,
+            data: 0,
+        };
+        queue.control(ffi::EPOLL_CTL_ADD, queue.close_bell.watched.as_fd(), event)?;
+        Ok(Selector {
+            queue: Arc::new(queue),
+        })
+    }
+
+    /// Clears `events` and waits until there are some, or until `timeout` (`None`: for ever) has passed.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; else the system's error.
+    /// `events` is empty then.
+    #[inline]
+    pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let queue = &*self.queue;
+        wait(events, timeout, &queue.closed, |events, timeout| {
+            let retired = queue.retired_count.load(Ordering::Acquire);
+            queue.wait(events, timeout)?;
+            // The wakes of this round are in `events` or still in the kernel. Whoever wakes from here on must write again.
+            if queue.round.load(Ordering::Relaxed) % 2 == 1 {
+                queue.round.fetch_add(1, Ordering::AcqRel);
+            }
+            if retired > 0 && events.len() < events.capacity() {
+                let mut bells = queue.retired();
+                bells.drain(..retired);
+                queue.retired_count.store(bells.len(), Ordering::Release);
+            }
+            Ok(())
+        })
+    }
+
+    /// A handle that registers sources from any thread.
+    pub fn registrator(&self) -> Registrator {
+        Registrator {
+            queue: Arc::clone(&self.queue),
+        }
+    }
+}
+
+impl Drop for Selector {
+    /// The loop has ended; registrators and wakers that are left must know.
+    fn drop(&mut self) {
+        self.queue.closed.store(true, Ordering::Release);
+    }
+}
+
+impl AsFd for Selector {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.epoll.as_fd()
+    }
+}
+
+/// Registers sources with a queue, from any thread, also while another one is inside [`Poll::poll`](crate::Poll::poll).
+///
+/// A clone is another handle to the same queue.
+#[derive(Clone, Debug)]
+pub struct Registrator {
+    queue: Arc<Queue>,
+}
+
+impl Registrator {
+    /// Starts watching `source`, or replaces what this queue watched it for: token, direction and mode.
+    ///
+    /// The newest registration wins: no event with an old token is delivered by a poll that starts later. A source that is
+    /// ready at this moment delivers an event. Nothing is lost between a one-shot event and its re-arming.
+    ///
+    /// # Errors
+    ///
+    /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
+    ///   registration stays as it was.
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    /// * The system's error: the source cannot be watched (`EPERM` for a regular file), no memory or no room for another one.
+    ///
+    /// # Platform notes
+    ///
+    /// On Linux a registration lives as long as the open file behind the descriptor: while a duplicate (`dup`, `try_clone`,
+    /// `fork`) is open, closing the registered descriptor does not end it. `deregister` before that close.
+    #[inline]
+    pub fn register(
+        &self,
+        source: &impl Source,
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
+        self.watch(source.as_fd(), token, interests, ffi::EPOLL_CTL_ADD)
+    }
+
+    /// Replaces what a registered `source` is watched for: the cheap way to re-arm a one-shot source.
+    ///
+    /// # Errors
+    ///
+    /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
+    /// * Else as [`register`](Registrator::register).
+    #[inline]
+    pub fn reregister(
+        &self,
+        source: &impl Source,
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
+        self.watch(source.as_fd(), token, interests, ffi::EPOLL_CTL_MOD)
+    }
+
+    /// Stops watching `source`: no poll that starts later delivers its events. It can be registered again, here or
+    /// with another queue.
+    ///
+    /// # Errors
+    ///
+    /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    #[inline]
+    pub fn deregister(&self, source: &impl Source) -> io::Result<()> {
+        if self.queue.is_closed() {
+            return Err(closed());
+        }
+        let ignored = ffi::epoll_event { events: 0, data: 0 };
+        self.queue
+            .control(ffi::EPOLL_CTL_DEL, source.as_fd(), ignored)
+    }
+
+    /// Ends the loop: the current poll and every later one return [`Interrupted`](io::ErrorKind::Interrupted), from any
+    /// thread, also when nobody was polling yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed already.
+    pub fn close_loop(&self) -> io::Result<()> {
+        if self.queue.closed.swap(true, Ordering::AcqRel) {
+            return Err(closed());
+        }
+        self.queue.close_bell.ring()
+    }
+
+    #[inline]
+    fn watch(
+        &self,
+        source: BorrowedFd<'_>,
+        token: Token,
+        interests: Interests,
+        op: c_int,
+    ) -> io::Result<()> {
+        interests.check()?;
+        if self.queue.is_closed() {
+            return Err(closed());
+        }
+        let event = ffi::epoll_event {
+            events: mask(interests),
+            data: token as u64,
+        };
+        match self.queue.control(op, source, event) {
+            // Watched already. The kernel knows best, so there is no table of ours that a reused number could fool.
+            Err(error) if op == ffi::EPOLL_CTL_ADD && error.raw_os_error() == Some(ffi::EEXIST) => {
+                self.queue.control(ffi::EPOLL_CTL_MOD, source, event)
+            }
+            result => result,
+        }
+    }
+}
+
+/// What the kernel shall report. Errors and hang-ups it reports unasked.
+#[inline]
+fn mask(interests: Interests) -> u32 {
+    let mut mask = 0;
+    if interests.is_readable() {
+        // RDHUP, the peer's half-close, only for readers: a writer has nothing to do about it.
+        mask |= ffi::EPOLLIN | ffi::EPOLLRDHUP;
+    }
+    if interests.is_writable() {
+        mask |= ffi::EPOLLOUT | ffi::EPOLLWRBAND;
+    }
+    if interests.is_edge() {
+        mask |= ffi::EPOLLET;
+    } else if interests.is_oneshot() {
+        mask |= ffi::EPOLLONESHOT;
+    }
+    mask
+}
+
+/// What a poll says of one source: its token and what it is ready for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Event {
+    record: ffi::epoll_event,
+}
+
+impl Event {
+    /// The token that the source was registered with.
+    #[inline]
+    pub fn id(&self) -> Token {
+        self.record.data as Token
+    }
+
+    /// A read will not block: there is data, the end of the stream, a connection to accept, or an error to pick up.
+    #[inline]
+    pub fn is_readable(&self) -> bool {
+        self.has(ffi::EPOLLIN | ffi::EPOLLRDHUP | ffi::EPOLLHUP | ffi::EPOLLERR)
+    }
+
+    /// A write will not block: there is room, the connection stands, or there is an error to pick up.
+    #[inline]
+    pub fn is_writable(&self) -> bool {
+        self.has(ffi::EPOLLOUT | ffi::EPOLLHUP | ffi::EPOLLERR)
+    }
+
+    /// The peer will send no more. What it sent before can still be read.
+    #[inline]
+    pub fn is_read_closed(&self) -> bool {
+        self.has(ffi::EPOLLRDHUP | ffi::EPOLLHUP)
+    }
+
+    /// Nothing more can be sent.
+    #[inline]
+    pub fn is_write_closed(&self) -> bool {
+        // A pipe whose reader is gone says only ERR. So does a datagram socket with an error to pick up, which is not
+        // closed; but a socket, unlike a pipe, says WRBAND along with OUT.
+        self.has(ffi::EPOLLHUP)
+            || self.has(ffi::EPOLLERR) && self.has(ffi::EPOLLOUT) && !self.has(ffi::EPOLLWRBAND)
+    }
+
+    /// The source has failed: a refused connect, a reset. On a stream `take_error` says why.
+    #[inline]
+    pub fn is_error(&self) -> bool {
+        self.has(ffi::EPOLLERR)
+    }
+
+    #[inline]
+    fn has(&self, bits: u32) -> bool {
+        self.record.events & bits != 0
+    }
+}
+
+/// Makes a poll return from another thread, with an event of its own: readable, under its token.
+///
+/// Wakes between two polls come as one event; none is lost, even if the waker is dropped before the poll. A clone
+/// is another handle to the same waker.
+///
+/// # Examples
+///
+/// ```
+/// use minimio::{Events, Poll, Waker};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut poll = Poll::new()?;
+/// let waker = Waker::new(&poll.registrator(), 7)?;
+/// std::thread::spawn(move || waker.wake());
+///
+/// let mut events = Events::new();
+/// poll.poll(&mut events, None)?;
+/// assert!(events[0].id() == 7 && events[0].is_readable());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Waker {
+    inner: Arc<WakerInner>,
+}
+
+#[derive(Debug)]
+struct WakerInner {
+    queue: Arc<Queue>,
+    /// `None` only while it is being dropped.
+    bell: Option<Bell>,
+    /// The round of the last wake that rang. 0, which is even, is none.
+    rang_in: AtomicUsize,
+}
+
+impl Waker {
+    /// Makes a waker for the queue of `registrator`.
+    ///
+    /// # Errors
+    ///
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    /// * The system's error when it has no room for another one (on Linux a waker is a descriptor).
+    pub fn new(registrator: &Registrator, token: Token) -> io::Result<Waker> {
+        let queue = Arc::clone(&registrator.queue);
+        if queue.is_closed() {
+            return Err(closed());
+        }
+        let bell = Bell::new()?;
+        // An edge for each write: the bell need not be silenced, so it is never read.
+        let event = ffi::epoll_event {
+            events: ffi::EPOLLIN | ffi::EPOLLET,
+            data: token as u64,
+        };
+        queue.control(ffi::EPOLL_CTL_ADD, bell.watched.as_fd(), event)?;
+        let inner = WakerInner {
+            queue,
+            bell: Some(bell),
+            rang_in: AtomicUsize::new(0),
+        };
+        Ok(Waker {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Makes the current or the next poll deliver this waker's event. Never blocks.
+    ///
+    /// Once the queue is closed there is nobody left to wake and this is `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// The system's error in the rare case that it cannot signal.
+    ///
+    /// # Platform notes
+    ///
+    /// On Unix it may be called from a signal handler.
+    #[inline]
+    pub fn wake(&self) -> io::Result<()> {
+        let WakerInner {
+            queue,
+            bell,
+            rang_in,
+        } = &*self.inner;
+        // Both steps write, even where they change nothing: so this call stands before or after the one that ends the
+        // round, and whatever the caller did before it is seen by the thread that it wakes.
+        let round = queue.round.fetch_or(1, Ordering::AcqRel) | 1;
+        if rang_in.swap(round, Ordering::AcqRel) == round || queue.is_closed() {
+            return Ok(());
+        }
+        let result = bell.as_ref().map_or(Ok(()), Bell::ring);
+        if result.is_err() {
+            // Even, so of no round: the next wake rings again.
+            rang_in.store(round - 1, Ordering::Release);
+        }
+        result
+    }
+}
+
+impl Drop for WakerInner {
+    fn drop(&mut self) {
+        // A bell that never rang owes nobody an event and is closed at once.
+        if *self.rang_in.get_mut() == 0 {
+            return;
+        }
+        if let Some(bell) = self.bell.take() {
+            let mut bells = self.queue.retired();
+            bells.push(bell);
+            self.queue
+                .retired_count
+                .store(bells.len(), Ordering::Release);
+        }
+    }
+}
+
+/// Something to watch that others can make readable: an eventfd, or a pipe where there is none.
+#[derive(Debug)]
+struct Bell {
+    watched: OwnedFd,
+    /// The end to write to, if it is another one.
+    pipe: Option<OwnedFd>,
+}
+
+impl Bell {
+    fn new() -> io::Result<Bell> {
+        // SAFETY: the call takes no memory.
+        let fd = unsafe { ffi::eventfd(0, ffi::EFD_CLOEXEC | ffi::EFD_NONBLOCK) };
+        match check(fd, format_args!("eventfd2(0, EFD_CLOEXEC|EFD_NONBLOCK)")) {
+            // SAFETY: the descriptor was just made and nobody else knows it.
+            Ok(fd) => Ok(Bell {
+                watched: unsafe { OwnedFd::from_raw_fd(fd) },
+                pipe: None,
+            }),
+            Err(error) if matches!(error.raw_os_error(), Some(ffi::ENOSYS | ffi::EPERM)) => {
+                Bell::pipe()
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// For kernels without eventfd and sandboxes that forbid it.
+    fn pipe() -> io::Result<Bell> {
+        let mut fds = [-1; 2];
+        // SAFETY: the kernel writes two descriptors, and `fds` has room for two.
+        let ret = unsafe { ffi::pipe2(fds.as_mut_ptr(), ffi::O_CLOEXEC | ffi::O_NONBLOCK) };
+        check(ret, format_args!("pipe2({:?}, O_CLOEXEC|O_NONBLOCK)", fds))?;
+        // SAFETY: both descriptors were just made and nobody else knows them.
+        let [watched, pipe] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Bell {
+            watched,
+            pipe: Some(pipe),
+        })
+    }
+
+    #[inline]
+    fn ring(&self) -> io::Result<()> {
+        loop {
+            match self.write() {
+                // The counter, or the pipe, is full. Empty it; nobody needs what is in it, only the next edge.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.read()?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    #[inline]
+    fn write(&self) -> io::Result<()> {
+        let fd = self.pipe.as_ref().unwrap_or(&self.watched).as_raw_fd();
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: the kernel reads the 8 bytes of `one`.
+        let written = unsafe { ffi::write(fd, one.as_ptr().cast(), one.len()) };
+        check(written as c_int, format_args!("write({}, 1, 8)", fd)).map(drop)
+    }
+
+    #[cold]
+    fn read(&self) -> io::Result<()> {
+        let fd = self.watched.as_raw_fd();
+        let mut buffer = [0u8; 4096];
+        // SAFETY: the kernel writes at most the length of `buffer` into it.
+        let read = unsafe { ffi::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+        match check(
+            read as c_int,
+            format_args!("read({}, [..], {})", fd, buffer.len()),
+        ) {
+            // Another thread was quicker.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}
+
+/// A new TCP socket for `address`: non-blocking, not inherited by child processes.
+pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let domain = if address.is_ipv4() {
+        ffi::AF_INET
+    } else {
+        ffi::AF_INET6
+    };
+    // SAFETY: the call takes no memory.
+    let fd = unsafe {
+        ffi::socket(
+            domain,
+            ffi::SOCK_STREAM | ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK,
+            0,
+        )
+    };
+    let fd = check(
+        fd,
+        format_args!(
+            "socket({}, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 0)",
+            domain
+        ),
+    )?;
+    // SAFETY: the descriptor was just made and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+impl From<SocketAddrV4> for ffi::sockaddr_in {
+    fn from(address: SocketAddrV4) -> Self {
+        ffi::sockaddr_in {
+            sin_family: ffi::AF_INET as u16,
+            sin_port: address.port().to_be(),
+            sin_addr: address.ip().octets(),
+            sin_zero: [0; 8],
+        }
+    }
+}
+
+impl From<SocketAddrV6> for ffi::sockaddr_in6 {
+    fn from(address: SocketAddrV6) -> Self {
+        ffi::sockaddr_in6 {
+            sin6_family: ffi::AF_INET6 as u16,
+            sin6_port: address.port().to_be(),
+            sin6_flowinfo: address.flowinfo(),
+            sin6_addr: address.ip().octets(),
+            sin6_scope_id: address.scope_id(),
+        }
+    }
+}
+
+/// The system's own names. <https://man7.org/linux/man-pages/>
+#[allow(non_camel_case_types, non_upper_case_globals)]
+pub(crate) mod ffi {
+    use std::fmt;
+    use std::io::IoSlice;
+    use std::mem::size_of;
+    use std::os::raw::{c_int, c_long, c_uint, c_void};
+    use std::ptr;
+
+    pub type socklen_t = u32;
+
+    // Flags of `epoll_event.events`, the same on every processor.
+    pub const EPOLLIN: u32 = 0x1;
+    pub const EPOLLOUT: u32 = 0x4;
+    pub const EPOLLERR: u32 = 0x8;
+    pub const EPOLLHUP: u32 = 0x10;
+    pub const EPOLLWRBAND: u32 = 0x200;
+    pub const EPOLLRDHUP: u32 = 0x2000;
+    pub const EPOLLONESHOT: u32 = 1 << 30;
+    pub const EPOLLET: u32 = 1 << 31;
+
+    pub const EPOLL_CTL_ADD: c_int = 1;
+    pub const EPOLL_CTL_DEL: c_int = 2;
+    pub const EPOLL_CTL_MOD: c_int = 3;
+
+    pub const EPERM: i32 = 1;
+    pub const EEXIST: i32 = 17;
+
+    pub const AF_INET: c_int = 2;
+    pub const AF_INET6: c_int = 10;
+    pub const MSG_NOSIGNAL: c_int = 0x4000;
+    /// The most buffers that `sendmsg` takes.
+    pub const IOV_MAX: usize = 1024;
+
+    // MIPS and SPARC number these in their own way.
+    const MIPS: bool = cfg!(any(target_arch = "mips", target_arch = "mips64"));
+    const SPARC: bool = cfg!(any(target_arch = "sparc", target_arch = "sparc64"));
+
+    /// Picks the number of this processor.
+    const fn number(usual: c_int, mips: c_int, sparc: c_int) -> c_int {
+        if MIPS {
+            mips
+        } else if SPARC {
+            sparc
+        } else {
+            usual
+        }
+    }
+
+    pub const ENOSYS: i32 = number(38, 89, 90);
+    pub const EINPROGRESS: i32 = number(115, 150, 36);
+    pub const O_NONBLOCK: c_int = number(0x800, 0x80, 0x4000);
+    pub const O_CLOEXEC: c_int = number(0x8_0000, 0x8_0000, 0x40_0000);
+    pub const EPOLL_CLOEXEC: c_int = O_CLOEXEC;
+    pub const EFD_NONBLOCK: c_int = O_NONBLOCK;
+    pub const EFD_CLOEXEC: c_int = O_CLOEXEC;
+    pub const SOCK_NONBLOCK: c_int = O_NONBLOCK;
+    pub const SOCK_CLOEXEC: c_int = O_CLOEXEC;
+    pub const SOCK_STREAM: c_int = number(1, 2, 1);
+
+    /// The same number everywhere, counted from where the processor's table begins.
+    pub const SYS_epoll_pwait2: c_long = 441
+        + if cfg!(target_arch = "mips") {
+            4000
+        } else if cfg!(all(target_arch = "mips64", target_pointer_width = "64")) {
+            5000
+        } else if cfg!(all(target_arch = "x86_64", target_pointer_width = "32")) {
+            0x4000_0000
+        } else {
+            0
+        };
+
+    /// One entry of either list: what to watch for or what happened, and 64 bits of ours. Packed on x86-64 only, where
+    /// it had to be the same for 32-bit programs.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    #[cfg_attr(target_arch = "x86_64", repr(C, packed))]
+    #[cfg_attr(not(target_arch = "x86_64"), repr(C))]
+    pub struct epoll_event {
+        pub events: u32,
+        pub data: u64,
+    }
+
+    // A wrong layout does not compile. 32-bit x86 aligns a u64 to 4 bytes and so comes to 12 as well.
+    const _: () = assert!(
+        size_of::<epoll_event>()
+            == if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+                12
+            } else {
+                16
+            }
+    );
+
+    /// The kernel's `__kernel_timespec`, of 64-bit fields on every processor.
+    #[repr(C)]
+    pub struct timespec {
+        pub tv_sec: i64,
+        pub tv_nsec: i64,
+    }
+
+    #[repr(C)]
+    pub struct sockaddr_in {
+        pub sin_family: u16,
+        /// Big-endian.
+        pub sin_port: u16,
+        pub sin_addr: [u8; 4],
+        pub sin_zero: [u8; 8],
+    }
+
+    #[repr(C)]
+    pub struct sockaddr_in6 {
+        pub sin6_family: u16,
+        /// Big-endian.
+        pub sin6_port: u16,
+        pub sin6_flowinfo: u32,
+        pub sin6_addr: [u8; 16],
+        pub sin6_scope_id: u32,
+    }
+
+    const _: () = assert!(size_of::<sockaddr_in>() == 16 && size_of::<sockaddr_in6>() == 28);
+
+    /// A message to send, as the kernel reads it.
+    #[repr(C)]
+    pub struct msghdr {
+        pub msg_name: *const c_void,
+        pub msg_namelen: socklen_t,
+        pub msg_iov: *const c_void,
+        pub msg_iovlen: usize,
+        pub msg_control: *const c_void,
+        pub msg_controllen: usize,
+        pub msg_flags: c_int,
+    }
+
+    impl From<&[IoSlice<'_>]> for msghdr {
+        /// `IoSlice` has the layout of the system's `iovec`.
+        fn from(buffers: &[IoSlice<'_>]) -> msghdr {
+            msghdr {
+                msg_name: ptr::null(),
+                msg_namelen: 0,
+                msg_iov: buffers.as_ptr().cast(),
+                msg_iovlen: buffers.len(),
+                msg_control: ptr::null(),
+                msg_controllen: 0,
+                msg_flags: 0,
+            }
+        }
+    }
+
+    extern "C" {
+        /// Makes an epoll instance. Returns its descriptor, -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/epoll_create1.2.html>
+        pub fn epoll_create1(flags: c_int) -> c_int;
+
+        /// Adds, changes or removes an entry. Returns 0, -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/epoll_ctl.2.html>
+        pub fn epoll_ctl(epfd: c_int, op: c_int, fd: c_int, event: *mut epoll_event) -> c_int;
+
+        /// Sleeps until something is ready, then writes up to `maxevents` entries. Returns how many, 0 on timeout
+        /// (milliseconds, -1 for ever), -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/epoll_wait.2.html>
+        pub fn epoll_wait(
+            epfd: c_int,
+            events: *mut epoll_event,
+            maxevents: c_int,
+            timeout: c_int,
+        ) -> c_int;
+
+        /// Any system call by its number: `epoll_pwait2` is younger than some C libraries. Returns what the call returns,
+        /// -1 with `errno` on failure. <https://man7.org/linux/man-pages/man2/syscall.2.html>
+        pub fn syscall(number: c_long, ...) -> c_long;
+
+        /// Makes a counter that is readable while it is not 0. Returns its descriptor, -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/eventfd.2.html>
+        pub fn eventfd(initval: c_uint, flags: c_int) -> c_int;
+
+        /// Makes a pipe: `fds[0]` to read, `fds[1]` to write. Returns 0, -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/pipe.2.html>
+        pub fn pipe2(fds: *mut c_int, flags: c_int) -> c_int;
+
+        /// Returns how many bytes were read, -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/read.2.html>
+        pub fn read(fd: c_int, buf: *mut c_void, count: usize) -> isize;
+
+        /// Returns how many bytes were written, -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/write.2.html>
+        pub fn write(fd: c_int, buf: *const c_void, count: usize) -> isize;
+
+        /// Makes a socket. Returns its descriptor, -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/socket.2.html>
+        pub fn socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int;
+
+        /// Connects, or begins to. Returns 0, -1 with `errno` (`EINPROGRESS`) otherwise.
+        /// <https://man7.org/linux/man-pages/man2/connect.2.html>
+        pub fn connect(fd: c_int, address: *const c_void, length: socklen_t) -> c_int;
+
+        /// Sends from several buffers. Returns how many bytes, -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/sendmsg.2.html>
+        pub fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize;
+    }
+
+    impl fmt::Debug for epoll_event {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let (events, data) = (self.events, self.data);
+            write!(f, "{{{:#x}, token={}}}", events, data)
+        }
+    }
+}
