@@ -1,0 +1,235 @@
+//! What the tests share: connected sockets on loopback, and waiting with a deadline.
+//!
+//! A portable program handles one event or two for a source, so the helpers gather what one poll says of a token
+//! into one answer ([`Said`]).
+#![allow(dead_code, unused_imports)] // each test program uses its own part
+
+use minimio::{Event, Events, Interests, Poll, TcpStream, Token};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{self, Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+pub const READABLE: Interests = Interests::READABLE;
+pub const WRITABLE: Interests = Interests::WRITABLE;
+pub const LEVEL: Interests = Interests::LEVEL;
+pub const EDGE: Interests = Interests::EDGE;
+
+/// After this long something that should have happened never will. A refused connect takes Windows two seconds.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long silence must last to be believed, in milliseconds.
+pub const SILENCE_MS: i32 = 60;
+
+pub fn localhost() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
+pub fn listener() -> TcpListener {
+    TcpListener::bind(localhost()).expect("a listener on loopback")
+}
+
+/// Two connected streams: one of minimio, and its peer, which blocks.
+#[track_caller]
+pub fn pair() -> (TcpStream, net::TcpStream) {
+    let (stream, peer) = std_pair();
+    (TcpStream::from_std(stream).unwrap(), peer)
+}
+
+/// Two connected streams of std. The first does not block.
+#[track_caller]
+pub fn std_pair() -> (net::TcpStream, net::TcpStream) {
+    let listener = listener();
+    let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    peer.set_write_timeout(Some(DEADLINE)).unwrap();
+    (stream, peer)
+}
+
+/// What one poll said of one source, in one event or two.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    pub readable: bool,
+    pub writable: bool,
+    pub read_closed: bool,
+    pub write_closed: bool,
+    pub error: bool,
+}
+
+pub fn said_of(events: &[Event], token: Token) -> Option<Said> {
+    let mut said = None;
+    for event in events.iter().filter(|event| event.id() == token) {
+        let said = said.get_or_insert(Said::default());
+        said.readable |= event.is_readable();
+        said.writable |= event.is_writable();
+        said.read_closed |= event.is_read_closed();
+        said.write_closed |= event.is_write_closed();
+        said.error |= event.is_error();
+    }
+    said
+}
+
+/// Polls once, at most until the deadline, and expects that the only source with events is `token`.
+#[track_caller]
+pub fn expect_event(poll: &mut Poll, token: Token) -> Said {
+    let mut events = Events::with_capacity(16);
+    let n = poll.poll_timeout(&mut events, DEADLINE).expect("a poll");
+    assert_eq!(
+        n,
+        events.len(),
+        "a poll returns how many events it delivered"
+    );
+    assert!(n > 0, "no event for token {} before the deadline", token);
+    assert!(
+        events.iter().all(|event| event.id() == token),
+        "{:?}, not only of {}",
+        events,
+        token
+    );
+    said_of(&events, token).unwrap()
+}
+
+/// Polls until what was said of `token` since the call satisfies `enough`. Events of others are a failure.
+#[track_caller]
+pub fn expect_until(poll: &mut Poll, token: Token, enough: impl Fn(&Said) -> bool) -> Said {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let said = expect_event(poll, token);
+        if enough(&said) {
+            return said;
+        }
+        assert!(Instant::now() < deadline, "the last was {:?}", said);
+    }
+}
+
+/// Expects that a poll stays silent.
+#[track_caller]
+pub fn expect_nothing(poll: &mut Poll) {
+    let mut events = Events::with_capacity(16);
+    let n = poll.poll(&mut events, Some(SILENCE_MS)).expect("a poll");
+    assert_eq!((n, &events[..]), (0, &[][..]), "silence was expected");
+}
+
+/// Expects the answer of a queue that has ended.
+#[track_caller]
+pub fn expect_closed<T: std::fmt::Debug>(result: io::Result<T>) {
+    let error = result.expect_err("the queue is closed");
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert_eq!(
+        error.raw_os_error(),
+        None,
+        "nothing else can be mistaken for it"
+    );
+}
+
+#[track_caller]
+pub fn expect_kind<T: std::fmt::Debug>(result: io::Result<T>, kind: ErrorKind) {
+    assert_eq!(result.expect_err("an error was expected").kind(), kind);
+}
+
+/// Reads until `WouldBlock` or the end and returns what there was.
+#[track_caller]
+pub fn drain(mut stream: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => bytes,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => bytes,
+        Err(error) => panic!("{}", error),
+    }
+}
+
+/// Writes until `WouldBlock`, so that the stream is no longer writable, and returns how many bytes.
+#[track_caller]
+pub fn fill(mut stream: impl Write) -> usize {
+    let mut sent = 0;
+    loop {
+        match stream.write(&[7; 65536]) {
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return sent,
+            Err(error) => panic!("{}", error),
+        }
+    }
+}
+
+/// Closes a connection so that its peer is told of a reset: there is a byte left that nobody will read.
+#[track_caller]
+pub fn reset(mut stream: &TcpStream, peer: net::TcpStream) {
+    stream.write_all(b"unread").unwrap();
+    let mut byte = [0];
+    peer.peek(&mut byte).unwrap();
+    drop(peer);
+}
+
+#[cfg(unix)]
+pub use self::unix::*;
+#[cfg(unix)]
+mod unix {
+    use std::io;
+    use std::os::raw::c_int;
+    use std::os::unix::io::{FromRawFd, OwnedFd};
+
+    extern "C" {
+        fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
+        fn pipe(fds: *mut c_int) -> c_int;
+    }
+
+    /// The descriptor's flags, `None` if it is not open.
+    pub fn descriptor_flags(fd: c_int) -> Option<c_int> {
+        const F_GETFD: c_int = 1;
+        // SAFETY: it only asks, and any number may be asked for.
+        let flags = unsafe { fcntl(fd, F_GETFD) };
+        (flags != -1).then(|| flags)
+    }
+
+    /// The descriptors that are open now.
+    pub fn open_descriptors() -> Vec<c_int> {
+        (0..4096)
+            .filter(|fd| descriptor_flags(*fd).is_some())
+            .collect()
+    }
+
+    /// How many descriptors are open now.
+    pub fn open_handles() -> usize {
+        open_descriptors().len()
+    }
+
+    /// A pipe: the end to read from, the end to write to.
+    #[track_caller]
+    pub fn pipe_pair() -> (OwnedFd, OwnedFd) {
+        let mut fds = [-1; 2];
+        // SAFETY: the kernel writes two descriptors, and there is room for two.
+        assert_eq!(
+            unsafe { pipe(fds.as_mut_ptr()) },
+            0,
+            "{}",
+            io::Error::last_os_error()
+        );
+        // SAFETY: both were just made and nobody else knows them.
+        let [read, write] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        (read, write)
+    }
+}
+
+#[cfg(windows)]
+pub use self::windows::*;
+#[cfg(windows)]
+mod windows {
+    use std::os::raw::c_void;
+
+    #[link(name = "kernel32")]
+    extern "system" {
+        fn GetCurrentProcess() -> *mut c_void;
+        fn GetProcessHandleCount(process: *mut c_void, count: *mut u32) -> i32;
+    }
+
+    /// How many handles are open now.
+    pub fn open_handles() -> usize {
+        let mut count = 0;
+        // SAFETY: the call takes nothing and returns a constant that stands for this process.
+        let process = unsafe { GetCurrentProcess() };
+        // SAFETY: `count` is what the call writes.
+        assert_ne!(unsafe { GetProcessHandleCount(process, &mut count) }, 0);
+        count as usize
+    }
+}
