@@ -145,8 +145,7 @@ impl Queue {
                 format_args!("epoll_pwait2({}, [..], {}, {:?})", epoll, room, timeout),
             );
             match result {
-                // Sandboxes that do not know the call answer EPERM.
-                Err(error) if matches!(error.raw_os_error(), Some(ffi::ENOSYS | ffi::EPERM)) => {
+                Err(error) if is_missing(&error) => {
                     NO_PWAIT2.store(true, Ordering::Relaxed);
                 }
                 result => return result,
@@ -154,6 +153,11 @@ impl Queue {
         }
         self.wait_millis(buffer, room, Some(timeout))
     }
+}
+
+/// Whether the kernel does not have a call, or a sandbox that does not know it forbids it.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(ffi::ENOSYS | ffi::EPERM))
 }
 
 #[inline]
@@ -565,14 +569,15 @@ impl Bell {
         // SAFETY: the call takes no memory.
         let fd = unsafe { ffi::eventfd(0, ffi::EFD_CLOEXEC | ffi::EFD_NONBLOCK) };
         match check(fd, format_args!("eventfd2(0, EFD_CLOEXEC|EFD_NONBLOCK)")) {
-            // SAFETY: the descriptor was just made and nobody else knows it.
-            Ok(fd) => Ok(Bell {
-                watched: unsafe { OwnedFd::from_raw_fd(fd) },
-                pipe: None,
-            }),
-            Err(error) if matches!(error.raw_os_error(), Some(ffi::ENOSYS | ffi::EPERM)) => {
-                Bell::pipe()
+            Ok(fd) => {
+                // SAFETY: the descriptor was just made and nobody else knows it.
+                let watched = unsafe { OwnedFd::from_raw_fd(fd) };
+                Ok(Bell {
+                    watched,
+                    pipe: None,
+                })
             }
+            Err(error) if is_missing(&error) => Bell::pipe(),
             Err(error) => Err(error),
         }
     }

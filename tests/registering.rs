@@ -19,6 +19,7 @@ fn a_stream_registered_as_the_book_writes_it_reports_its_token() {
     let mut poll = Poll::new().unwrap();
     let (mut stream, mut peer) = pair();
     let registrator = poll.registrator();
+    #[allow(clippy::unnecessary_mut_passed)] // what the book writes compiles
     registrator
         .register(&mut stream, 10, Interests::READABLE)
         .unwrap();

@@ -47,6 +47,15 @@ pub fn std_pair() -> (net::TcpStream, net::TcpStream) {
     (stream, peer)
 }
 
+/// An address of this machine where nobody listens: the near end of a connection, which keeps its port from being
+/// given to somebody else for as long as the first value lives.
+#[track_caller]
+pub fn refusing_address() -> (impl Sized, SocketAddr) {
+    let (near, far) = std_pair();
+    let address = near.local_addr().unwrap();
+    ((near, far), address)
+}
+
 /// What one poll said of one source, in one event or two.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Said {
@@ -179,7 +188,7 @@ mod unix {
         const F_GETFD: c_int = 1;
         // SAFETY: it only asks, and any number may be asked for.
         let flags = unsafe { fcntl(fd, F_GETFD) };
-        (flags != -1).then(|| flags)
+        (flags != -1).then_some(flags)
     }
 
     /// The descriptors that are open now.
