@@ -14,6 +14,7 @@
 //! kernel that is readable once somebody wrote to it. The queue has one for closing, and each [`Waker`] has its own,
 //! registered under the waker's token like any other source.
 
+use crate::trace;
 use crate::unix::check;
 use crate::wait::wait;
 use crate::{closed, Events, Interests, Token};
@@ -75,9 +76,10 @@ impl Queue {
         let (epoll, fd) = (self.epoll.as_raw_fd(), source.as_raw_fd());
         // SAFETY: `event` is initialized and outlives the call, which copies it.
         let ret = unsafe { ffi::epoll_ctl(epoll, op, fd, &mut event) };
+        let op = trace::operation(op);
         check(
             ret,
-            format_args!("epoll_ctl({}, {}, {}, {:?})", epoll, op, fd, event),
+            format_args!("epoll_ctl({epoll}, {op}, {fd}, {event:?})"),
         )
         .map(drop)
     }
@@ -107,9 +109,11 @@ impl Queue {
         let (epoll, timeout) = (self.epoll.as_raw_fd(), millis(timeout));
         // SAFETY: `buffer` has room for `room` records, and the kernel writes at most that many.
         let ready = unsafe { ffi::epoll_wait(epoll, buffer, room, timeout) };
+        // SAFETY: the kernel has initialized the first `ready` records.
+        let records = unsafe { trace::Records::new(buffer, ready) };
         check(
             ready,
-            format_args!("epoll_wait({}, [..], {}, {})", epoll, room, timeout),
+            format_args!("epoll_wait({epoll}, {records:?}, {room}, {timeout})"),
         )
     }
 
@@ -140,9 +144,12 @@ impl Queue {
                     0usize,
                 )
             };
+            let ready = ready as c_int;
+            // SAFETY: the kernel has initialized the first `ready` records.
+            let records = unsafe { trace::Records::new(buffer, ready) };
             let result = check(
-                ready as c_int,
-                format_args!("epoll_pwait2({}, [..], {}, {:?})", epoll, room, timeout),
+                ready,
+                format_args!("epoll_pwait2({epoll}, {records:?}, {room}, {limit:?}, NULL, 0)"),
             );
             match result {
                 Err(error) if is_missing(&error) => {
@@ -649,12 +656,10 @@ pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
             0,
         )
     };
+    let domain = trace::domain(domain);
     let fd = check(
         fd,
-        format_args!(
-            "socket({}, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 0)",
-            domain
-        ),
+        format_args!("socket({domain}, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 0)"),
     )?;
     // SAFETY: the descriptor was just made and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -686,7 +691,6 @@ impl From<SocketAddrV6> for ffi::sockaddr_in6 {
 /// The system's own names. <https://man7.org/linux/man-pages/>
 #[allow(non_camel_case_types, non_upper_case_globals)]
 pub(crate) mod ffi {
-    use std::fmt;
     use std::io::IoSlice;
     use std::mem::size_of;
     use std::os::raw::{c_int, c_long, c_uint, c_void};
@@ -880,12 +884,5 @@ pub(crate) mod ffi {
         /// Sends from several buffers. Returns how many bytes, -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/sendmsg.2.html>
         pub fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize;
-    }
-
-    impl fmt::Debug for epoll_event {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let (events, data) = (self.events, self.data);
-            write!(f, "{{{:#x}, token={}}}", events, data)
-        }
     }
 }

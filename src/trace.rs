@@ -1,17 +1,139 @@
-//! The view into the kernel: with the feature `trace`, each system call of the library becomes a line on standard error.
+//! The view into the kernel: with the feature `trace`, each system call of the library becomes a line on standard error,
+//! in the manner of strace, with names instead of numbers.
+//!
+//! A platform file says what it called at the one place where results become `io::Result`. The arguments are formatted
+//! after the call, so they show what the kernel has written as well. What they look like is told in one file for each
+//! system, beside this one. Without the feature nobody calls it and nothing of it is in the program.
 
-use std::fmt;
-use std::io::{self, Write};
+#[cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    path = "trace/epoll.rs"
+)]
+mod system;
+#[cfg(unix)]
+mod unix;
 
-/// Prints `call` and what came of it. Without the feature nothing is left of it in the program.
+pub(crate) use system::*;
+
+use std::fmt::{self, Write as _};
+use std::io;
+
+/// Prints `call` and what came of it.
 #[inline(always)]
 pub(crate) fn trace(call: fmt::Arguments<'_>, result: &io::Result<impl fmt::Display>) {
     if cfg!(feature = "trace") {
-        let line = match result {
-            Ok(value) => format!("{} = {}\n", call, value),
-            Err(error) => format!("{} = {}\n", call, error),
+        let mut line = Line::new();
+        let _ = match result {
+            Ok(value) => write!(line, "{} = {}", call, value),
+            Err(error) => write!(line, "{} = {}", call, Failure(error)),
         };
-        // One write for the whole line, so that threads do not mix; a closed standard error is no reason to fail.
-        let _ = io::stderr().write_all(line.as_bytes());
+        print(line.finish());
+    }
+}
+
+/// A line in the making. It lives on the stack: a signal handler that wakes a queue must not allocate.
+struct Line {
+    text: [u8; Line::ROOM],
+    length: usize,
+}
+
+impl Line {
+    const ROOM: usize = 2048;
+    /// How a line ends: always, and when it was too long.
+    const END: &'static str = "\n";
+    const CUT: &'static str = "...";
+
+    fn new() -> Line {
+        Line {
+            text: [0; Line::ROOM],
+            length: 0,
+        }
+    }
+
+    fn push(&mut self, part: &str) {
+        self.text[self.length..][..part.len()].copy_from_slice(part.as_bytes());
+        self.length += part.len();
+    }
+
+    fn finish(&mut self) -> &[u8] {
+        self.push(Line::END);
+        &self.text[..self.length]
+    }
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = Line::ROOM - Line::CUT.len() - Line::END.len() - self.length;
+        if part.len() <= room {
+            self.push(part);
+            Ok(())
+        } else {
+            // The formatting ends here, so this is said once.
+            self.push(Line::CUT);
+            Err(fmt::Error)
+        }
+    }
+}
+
+/// Constants and their names.
+pub(crate) type Names = &'static [(u64, &'static str)];
+
+/// The table of some constants: `names![ffi::EPOLLIN, ffi::EPOLLOUT]`.
+macro_rules! names {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        &[$(($module::$name as u64, stringify!($name))),*]
+    };
+}
+pub(crate) use names;
+
+/// The bits of a number by their names, `EPOLLIN|EPOLLET`; what has none stays a number.
+pub(crate) struct Flags(pub(crate) u64, pub(crate) Names);
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Flags(mut rest, names) = *self;
+        let mut between = "";
+        for (bit, name) in names {
+            if rest & bit != 0 {
+                write!(f, "{}{}", between, name)?;
+                rest &= !bit;
+                between = "|";
+            }
+        }
+        match (between, rest) {
+            ("", 0) => f.write_str("0"),
+            (_, 0) => Ok(()),
+            _ => write!(f, "{}{:#x}", between, rest),
+        }
+    }
+}
+
+/// The first records of a list, and dots for the rest.
+pub(crate) fn list<T: fmt::Debug>(f: &mut fmt::Formatter<'_>, records: &[T]) -> fmt::Result {
+    const SHOWN: usize = 16;
+    f.write_str("[")?;
+    for (i, record) in records.iter().take(SHOWN).enumerate() {
+        write!(f, "{}{:?}", if i == 0 { "" } else { ", " }, record)?;
+    }
+    f.write_str(if records.len() > SHOWN { ", ...]" } else { "]" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_and_still_ends() {
+        let mut line = Line::new();
+        assert!(write!(line, "{:5000}", 1).is_err());
+        let text = String::from_utf8(line.finish().to_vec()).unwrap();
+        assert!(text.ends_with("...\n") && text.len() <= Line::ROOM);
+    }
+
+    #[test]
+    fn bits_without_a_name_stay_a_number() {
+        const NAMES: Names = &[(1, "ONE"), (4, "FOUR")];
+        let shown = [0, 4, 5, 8, 13].map(|bits| Flags(bits, NAMES).to_string());
+        assert_eq!(shown, ["0", "FOUR", "ONE|FOUR", "0x8", "ONE|FOUR|0x8"]);
     }
 }

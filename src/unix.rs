@@ -54,11 +54,12 @@ pub(crate) fn connect(address: SocketAddr) -> io::Result<net::TcpStream> {
 }
 
 /// `connect` with the address record of either family.
-fn connect_to<A>(socket: &OwnedFd, address: *const A) -> io::Result<c_int> {
+fn connect_to<A: fmt::Debug>(socket: &OwnedFd, address: &A) -> io::Result<c_int> {
     let fd = socket.as_raw_fd();
-    // SAFETY: both callers pass a reference to an initialized socket address, and the length is its own.
-    let ret = unsafe { ffi::connect(fd, address.cast(), size_of::<A>() as ffi::socklen_t) };
-    check(ret, format_args!("connect({})", fd))
+    let first: *const A = address;
+    // SAFETY: both callers pass a socket address of the system, and the length is its own.
+    let ret = unsafe { ffi::connect(fd, first.cast(), size_of::<A>() as ffi::socklen_t) };
+    check(ret, format_args!("connect({}, {:?})", fd, address))
 }
 
 /// Sends from several buffers at once. std's vectored write is `writev`, which raises `SIGPIPE`; this is the call that can
@@ -71,7 +72,10 @@ pub(crate) fn send_vectored(socket: &net::TcpStream, buffers: &[IoSlice<'_>]) ->
     // What the kernel sends at once fits an int.
     check(
         sent as c_int,
-        format_args!("sendmsg({}, {} buffers)", fd, buffers.len()),
+        format_args!(
+            "sendmsg({}, {{{} buffers}}, MSG_NOSIGNAL)",
+            fd, message.msg_iovlen
+        ),
     )
     .map(|sent| sent as usize)
 }

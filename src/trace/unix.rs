@@ -1,0 +1,67 @@
+//! How Unix says that a call failed.
+
+use super::system::SYSTEM_ERRORS;
+use crate::platform::ffi;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem::ManuallyDrop;
+use std::os::raw::c_int;
+use std::os::unix::io::FromRawFd;
+
+/// Errors that have the same number on every Unix, and one that every platform file knows.
+const ERRORS: &[(c_int, &str, &str)] = &[
+    (1, "EPERM", "Operation not permitted"),
+    (2, "ENOENT", "No such file or directory"),
+    (4, "EINTR", "Interrupted system call"),
+    (9, "EBADF", "Bad file descriptor"),
+    (12, "ENOMEM", "Cannot allocate memory"),
+    (13, "EACCES", "Permission denied"),
+    (14, "EFAULT", "Bad address"),
+    (17, "EEXIST", "File exists"),
+    (22, "EINVAL", "Invalid argument"),
+    (23, "ENFILE", "Too many open files in system"),
+    (24, "EMFILE", "Too many open files"),
+    (28, "ENOSPC", "No space left on device"),
+    (32, "EPIPE", "Broken pipe"),
+    (ffi::EINPROGRESS, "EINPROGRESS", "Operation now in progress"),
+];
+
+/// Errors whose numbers differ, told apart by std.
+fn by_kind(kind: io::ErrorKind) -> Option<(&'static str, &'static str)> {
+    Some(match kind {
+        io::ErrorKind::WouldBlock => ("EAGAIN", "Resource temporarily unavailable"),
+        io::ErrorKind::AddrInUse => ("EADDRINUSE", "Address already in use"),
+        io::ErrorKind::AddrNotAvailable => ("EADDRNOTAVAIL", "Cannot assign requested address"),
+        io::ErrorKind::ConnectionRefused => ("ECONNREFUSED", "Connection refused"),
+        io::ErrorKind::ConnectionReset => ("ECONNRESET", "Connection reset by peer"),
+        io::ErrorKind::NotConnected => ("ENOTCONN", "Socket is not connected"),
+        io::ErrorKind::TimedOut => ("ETIMEDOUT", "Connection timed out"),
+        _ => return None,
+    })
+}
+
+/// `-1 EEXIST (File exists)`. The texts are kept here because asking the system for one allocates, and `wake` is allowed in a
+/// signal handler; it fails only with errors that are listed.
+pub(crate) struct Failure<'a>(pub(crate) &'a io::Error);
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.0.raw_os_error().unwrap_or(0);
+        let mut errors = ERRORS.iter().chain(SYSTEM_ERRORS);
+        let listed = errors.find(|(listed, ..)| *listed == number);
+        let known = listed.map(|&(_, name, text)| (name, text));
+        match known.or_else(|| by_kind(self.0.kind())) {
+            Some((name, text)) => write!(f, "-1 {} ({})", name, text),
+            None => write!(f, "-1 ({})", self.0),
+        }
+    }
+}
+
+/// One write for the whole line, so that threads do not mix. A closed standard error is no reason to fail. Not std's
+/// `stderr`: it is locked, and a signal handler may have come in the middle of a line of the same thread.
+pub(crate) fn print(line: &[u8]) {
+    // SAFETY: 2 is standard error by definition, and `ManuallyDrop` keeps this `File` from closing it.
+    let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
+    let _ = stderr.write_all(line);
+}

@@ -1,0 +1,172 @@
+//! The feature `trace`: the library's system calls as lines on standard error.
+#![cfg(feature = "trace")]
+
+use minimio::{Events, Interests, Poll, Waker};
+use std::env;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
+/// Each test runs itself again in a process of its own, and this tells that one that it is the second.
+const CHILD: &str = "MINIMIO_TRACED";
+
+fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+/// The test of this name in a process of its own, whose standard error can be read.
+fn child(test: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args([test, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// What a short program does with its queue.
+fn story() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut peer = TcpStream::connect(listener.local_addr()?)?;
+    let (stream, _) = listener.accept()?;
+    let mut events = Events::with_capacity(8);
+
+    let mut poll = Poll::new()?;
+    poll.registry().register(&stream, 10, Interests::READABLE)?;
+    peer.write_all(b"hello")?;
+    poll.poll(&mut events, Some(5000))?;
+
+    let both = Interests::READABLE | Interests::WRITABLE | Interests::LEVEL;
+    poll.registry().reregister(&stream, 11, both)?;
+    poll.registry().deregister(&stream)?;
+    poll.registry().deregister(&stream).unwrap_err();
+
+    let waker = Waker::new(&poll.registrator(), 12)?;
+    waker.wake()?;
+    poll.poll(&mut events, None)?;
+    poll.registrator().close_loop()
+}
+
+/// What the story looks like. `*` stands for a number.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LINES: &[&str] = &[
+    "epoll_create1(EPOLL_CLOEXEC) = *",
+    "eventfd2(0, EFD_CLOEXEC|EFD_NONBLOCK) = *",
+    "epoll_ctl(*, EPOLL_CTL_ADD, *, {EPOLLIN, token=0}) = 0",
+    "epoll_ctl(*, EPOLL_CTL_ADD, *, {EPOLLIN|EPOLLRDHUP|EPOLLONESHOT, token=10}) = 0",
+    "epoll_wait(*, [{EPOLLIN, token=10}], 8, 5000) = 1",
+    "epoll_ctl(*, EPOLL_CTL_MOD, *, {EPOLLIN|EPOLLOUT|EPOLLWRBAND|EPOLLRDHUP, token=11}) = 0",
+    "epoll_ctl(*, EPOLL_CTL_DEL, *, {0, token=0}) = 0",
+    "epoll_ctl(*, EPOLL_CTL_DEL, *, {0, token=0}) = -1 ENOENT (No such file or directory)",
+    "eventfd2(0, EFD_CLOEXEC|EFD_NONBLOCK) = *",
+    "epoll_ctl(*, EPOLL_CTL_ADD, *, {EPOLLIN|EPOLLET, token=12}) = 0",
+    "write(*, 1, 8) = 8",
+    "epoll_wait(*, [{EPOLLIN, token=12}], 8, -1) = 1",
+    "write(*, 1, 8) = 8",
+];
+
+/// Whether `line` is `pattern` with a number in place of each `*`.
+fn fits(line: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => line == pattern,
+        Some((before, after)) => line.strip_prefix(before).map_or(false, |rest| {
+            let tail = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            tail.len() < rest.len() && fits(tail, after)
+        }),
+    }
+}
+
+#[test]
+fn every_system_call_of_the_library_is_a_line() {
+    if is_child() {
+        return story().unwrap();
+    }
+    let mut command = child("every_system_call_of_the_library_is_a_line");
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{}", text);
+
+    let lines: Vec<&str> = text.lines().collect();
+    for (line, pattern) in lines.iter().zip(LINES) {
+        assert!(fits(line, pattern), "{} is not {}", line, pattern);
+    }
+    assert_eq!(lines.len(), LINES.len(), "{}", text);
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_is_no_reason_to_fail() {
+    if is_child() {
+        // The end of standard input says that the reader is gone.
+        io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        return story().unwrap();
+    }
+    let mut command = child("a_standard_error_that_nobody_reads_is_no_reason_to_fail");
+    let mut process = command.spawn().unwrap();
+    drop(process.stderr.take());
+    drop(process.stdin.take());
+    assert!(process.wait().unwrap().success());
+}
+
+/// `wake` may be called from a signal handler, so also the line about it must come about without what a handler could find
+/// in use: std's standard error and the heap.
+#[cfg(unix)]
+#[test]
+fn a_wake_is_traced_without_a_lock_and_without_the_heap() {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    if is_child() {
+        let poll = Poll::new().unwrap();
+        let waker = Waker::new(&poll.registrator(), 12).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let _lock = io::stderr().lock();
+        thread::spawn(move || {
+            let before = heap::allocations();
+            waker.wake().unwrap();
+            sender.send(heap::allocations() - before).unwrap();
+        });
+        let allocations = receiver.recv_timeout(Duration::from_secs(20));
+        assert_eq!(allocations, Ok(0));
+        return;
+    }
+    let mut command = child("a_wake_is_traced_without_a_lock_and_without_the_heap");
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{}", text);
+    assert!(fits(text.lines().last().unwrap(), LINES[LINES.len() - 1]));
+}
+
+/// Counts what each thread allocates.
+#[cfg(unix)]
+mod heap {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::cell::Cell;
+
+    thread_local!(static ALLOCATIONS: Cell<usize> = const { Cell::new(0) });
+
+    pub fn allocations() -> usize {
+        ALLOCATIONS.with(Cell::get)
+    }
+
+    struct Counting;
+
+    #[global_allocator]
+    static HEAP: Counting = Counting;
+
+    // SAFETY: the system's allocator does the work, and counting does not allocate.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+            // SAFETY: as the caller promised.
+            unsafe { System.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+            // SAFETY: as the caller promised.
+            unsafe { System.dealloc(memory, layout) }
+        }
+    }
+}
