@@ -886,3 +886,90 @@ pub(crate) mod ffi {
         pub fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Poll;
+
+    #[test]
+    fn milliseconds_are_rounded_up_and_never_overflow() {
+        let millis = |nanos| millis(Some(Duration::from_nanos(nanos)));
+        assert_eq!(
+            [0, 1, 999_999, 1_000_000, 1_000_001].map(millis),
+            [0, 1, 1, 1, 2]
+        );
+        assert_eq!(super::millis(None), -1);
+        for huge in [
+            Duration::MAX,
+            Duration::from_millis(1 << 31),
+            Duration::new(2_147_483, 648_000_000),
+        ] {
+            assert_eq!(super::millis(Some(huge)), c_int::MAX);
+        }
+        assert_eq!(
+            super::millis(Some(Duration::new(2_147_483, 646_000_001))),
+            c_int::MAX
+        );
+    }
+
+    #[test]
+    fn a_pipe_serves_where_there_is_no_eventfd() {
+        let mut selector = Selector::new().unwrap();
+        let bell = Bell::pipe().unwrap();
+        let event = ffi::epoll_event {
+            events: ffi::EPOLLIN | ffi::EPOLLET,
+            data: 5,
+        };
+        selector
+            .queue
+            .control(ffi::EPOLL_CTL_ADD, bell.watched.as_fd(), event)
+            .unwrap();
+        let mut events = Events::with_capacity(4);
+        // Far more than a pipe holds, and nobody reads: each ring must be heard all the same.
+        for _ in 0..20_000 {
+            bell.ring().unwrap();
+            selector.select(&mut events, None).unwrap();
+            assert_eq!((events.len(), events[0].id()), (1, 5));
+        }
+        for _ in 0..20_000 {
+            bell.ring().unwrap();
+        }
+        selector.select(&mut events, None).unwrap();
+        assert_eq!(events.len(), 1);
+    }
+
+    #[test]
+    fn the_bell_of_a_dropped_waker_is_closed_once_it_was_heard() {
+        let mut poll = Poll::new().unwrap();
+        let registrator = poll.registrator();
+        let retired = || registrator.queue.retired().len();
+        for token in 0..3 {
+            Waker::new(&registrator, token).unwrap().wake().unwrap();
+        }
+        assert_eq!(retired(), 3);
+        let mut events = Events::with_capacity(1);
+        // A full batch says nothing about what is left in the kernel.
+        for _ in 0..3 {
+            assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
+            assert_eq!(retired(), 3);
+        }
+        assert_eq!(poll.poll(&mut events, Some(0)).unwrap(), 0);
+        assert_eq!(retired(), 0);
+    }
+
+    #[test]
+    fn wakes_are_merged_until_a_wait_has_ended() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Waker::new(&poll.registrator(), 1).unwrap();
+        let round = || waker.inner.queue.round.load(Ordering::Relaxed);
+        assert_eq!(round(), 0);
+        waker.wake().unwrap();
+        waker.wake().unwrap();
+        assert_eq!(round(), 1);
+        poll.poll(&mut Events::new(), None).unwrap();
+        assert_eq!(round(), 2);
+        waker.wake().unwrap();
+        assert_eq!(round(), 3);
+    }
+}
