@@ -35,8 +35,9 @@ pub(crate) use crate::unix::{connect, send_vectored, Edge};
 /// The most records the kernel fills in one call: it counts their bytes in an `int`.
 const MAX_EVENTS: usize = i32::MAX as usize / size_of::<ffi::epoll_event>();
 
-/// Set once the kernel turned out to have no `epoll_pwait2` (before Linux 5.11, or forbidden by a sandbox).
-static NO_PWAIT2: AtomicBool = AtomicBool::new(false);
+/// Set once the kernel turned out to have no `epoll_pwait2`: before Linux 5.11, or forbidden by a sandbox. That of Android may
+/// answer with a deadly signal, so there it is not tried.
+static NO_PWAIT2: AtomicBool = AtomicBool::new(cfg!(target_os = "android"));
 
 /// What the selector, its registrators and its wakers share.
 #[derive(Debug)]
@@ -303,7 +304,18 @@ impl Registrator {
         token: Token,
         interests: Interests,
     ) -> io::Result<()> {
-        self.watch(source.as_fd(), token, interests, ffi::EPOLL_CTL_ADD)
+        loop {
+            match self.watch(ffi::EPOLL_CTL_ADD, source.as_fd(), token, interests) {
+                Err(error) if error.raw_os_error() == Some(ffi::EEXIST) => {}
+                result => return result,
+            }
+            // Watched already. The kernel knows best: a table of ours could be fooled by a reused number.
+            match self.watch(ffi::EPOLL_CTL_MOD, source.as_fd(), token, interests) {
+                // Meanwhile another thread has deregistered it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => return result,
+            }
+        }
     }
 
     /// Replaces what a registered `source` is watched for: the cheap way to re-arm a one-shot source.
@@ -319,7 +331,7 @@ impl Registrator {
         token: Token,
         interests: Interests,
     ) -> io::Result<()> {
-        self.watch(source.as_fd(), token, interests, ffi::EPOLL_CTL_MOD)
+        self.watch(ffi::EPOLL_CTL_MOD, source.as_fd(), token, interests)
     }
 
     /// Stops watching `source`: no poll that starts later delivers its events. It can be registered again, here or
@@ -355,10 +367,10 @@ impl Registrator {
     #[inline]
     fn watch(
         &self,
+        op: c_int,
         source: BorrowedFd<'_>,
         token: Token,
         interests: Interests,
-        op: c_int,
     ) -> io::Result<()> {
         interests.check()?;
         if self.queue.is_closed() {
@@ -368,13 +380,7 @@ impl Registrator {
             events: mask(interests),
             data: token as u64,
         };
-        match self.queue.control(op, source, event) {
-            // Watched already. The kernel knows best, so there is no table of ours that a reused number could fool.
-            Err(error) if op == ffi::EPOLL_CTL_ADD && error.raw_os_error() == Some(ffi::EEXIST) => {
-                self.queue.control(ffi::EPOLL_CTL_MOD, source, event)
-            }
-            result => result,
-        }
+        self.queue.control(op, source, event)
     }
 }
 

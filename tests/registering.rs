@@ -520,6 +520,33 @@ fn deregistering_from_another_thread_takes_effect_on_the_poll_that_waits() {
 }
 
 #[test]
+fn register_succeeds_while_another_thread_deregisters_the_source() {
+    let poll = Poll::new().unwrap();
+    let registrator = poll.registrator();
+    let (stream, _peer) = pair();
+    let (registrator, stream) = (&registrator, &stream);
+    thread::scope(|scope| {
+        for token in 0..2 {
+            scope.spawn(move || {
+                for _ in 0..5000 {
+                    registrator
+                        .register(stream, token, READABLE)
+                        .expect("it never fails");
+                }
+            });
+        }
+        scope.spawn(move || {
+            for _ in 0..5000 {
+                match registrator.deregister(stream) {
+                    Ok(()) => {}
+                    refused => expect_kind(refused, ErrorKind::NotFound),
+                }
+            }
+        });
+    });
+}
+
+#[test]
 fn interests_without_a_direction_or_with_both_modes_are_invalid() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
