@@ -1,0 +1,183 @@
+//! Datagrams: std's `UdpSocket`, registered as it is. One thread is a server and three clients at once.
+//!
+//! Datagrams get lost, so the server loses every fourth question on purpose. A client that hears nothing for a while asks again: the
+//! timeout of the poll is the time until the first of them gives up waiting.
+//!
+//! Run:  cargo run --example udp
+//! See:  three clients ask four questions each. Some get lost and are asked again; in the end all are answered.
+
+use minimio::{Events, Interests, Poll, Token};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+const SERVER: Token = 0; // the clients have the tokens 1 to CLIENTS
+const CLIENTS: usize = 3;
+const QUESTIONS: u32 = 4;
+const PATIENCE: Duration = Duration::from_millis(100);
+
+fn main() -> io::Result<()> {
+    if std::env::args().len() > 1 {
+        eprintln!("udp takes no arguments");
+        std::process::exit(2);
+    }
+    let mut poll = Poll::new()?;
+    let mut server = Server::new(&poll)?;
+    let address = server.socket.local_addr()?;
+    let mut clients = (1..=CLIENTS)
+        .map(|token| Client::new(&poll, token, address))
+        .collect::<io::Result<Vec<Client>>>()?;
+    for client in &mut clients {
+        client.ask()?;
+    }
+
+    let mut events = Events::with_capacity(16);
+    while let Some(patience) = clients.iter().filter_map(Client::patience_left).min() {
+        poll.poll_timeout(&mut events, patience)?;
+        for event in &events {
+            match event.id() {
+                SERVER => server.answer()?,
+                token => clients[token - 1].listen()?,
+            }
+        }
+        for client in &mut clients {
+            client.ask_again_if_late()?;
+        }
+    }
+    for client in &clients {
+        println!(
+            "client {}: {} questions answered, {} datagrams sent",
+            client.token, QUESTIONS, client.sent
+        );
+    }
+    Ok(())
+}
+
+/// A non-blocking socket on a port of the system's choice. Level mode: as long as datagrams wait, each poll says so.
+fn socket(poll: &Poll, token: Token) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.set_nonblocking(true)?;
+    poll.registry()
+        .register(&socket, token, Interests::READABLE | Interests::LEVEL)?;
+    Ok(socket)
+}
+
+/// Takes one datagram, if there is one. A read never returns half a datagram or two.
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+    loop {
+        match socket.recv_from(buffer) {
+            Ok(received) => return Ok(Some(received)),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => return Ok(None),
+                // Says that a datagram sent earlier reached nobody. It is lost, as others are; read on.
+                ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused => {}
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+/// What cannot be sent now is lost, like a datagram on its way, and whoever waits for it asks again.
+fn lost_if_full(sent: io::Result<usize>) -> io::Result<()> {
+    match sent {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// One socket for all clients: there are no connections, each datagram says where it comes from.
+struct Server {
+    socket: UdpSocket,
+    received: u32,
+}
+
+impl Server {
+    fn new(poll: &Poll) -> io::Result<Server> {
+        let socket = socket(poll, SERVER)?;
+        Ok(Server {
+            socket,
+            received: 0,
+        })
+    }
+
+    fn answer(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 1500];
+        while let Some((length, client)) = receive(&self.socket, &mut buffer)? {
+            let question = &buffer[..length];
+            self.received += 1;
+            if self.received % 4 == 0 {
+                println!("server: loses {:?}", String::from_utf8_lossy(question));
+            } else {
+                lost_if_full(self.socket.send_to(question, client))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Client {
+    token: Token,
+    socket: UdpSocket,
+    /// The number of the question that waits for its answer.
+    question: u32,
+    asked_at: Instant,
+    sent: u32,
+}
+
+impl Client {
+    fn new(poll: &Poll, token: Token, server: SocketAddr) -> io::Result<Client> {
+        let socket = socket(poll, token)?;
+        // Nothing is sent by that. It only names the one peer to send to and to listen to.
+        socket.connect(server)?;
+        Ok(Client {
+            token,
+            socket,
+            question: 1,
+            asked_at: Instant::now(),
+            sent: 0,
+        })
+    }
+
+    fn ask(&mut self) -> io::Result<()> {
+        let text = format!("question {} of client {}", self.question, self.token);
+        self.asked_at = Instant::now();
+        self.sent += 1;
+        lost_if_full(self.socket.send(text.as_bytes()))
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 1500];
+        while let Some((length, _)) = receive(&self.socket, &mut buffer)? {
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            // Whoever asks twice may be answered twice, so look which question it is.
+            if text != format!("question {} of client {}", self.question, self.token) {
+                continue;
+            }
+            println!("client {}: question {} answered", self.token, self.question);
+            self.question += 1;
+            if self.question <= QUESTIONS {
+                self.ask()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How long it goes on waiting for an answer; `None` if it has all of them.
+    fn patience_left(&self) -> Option<Duration> {
+        if self.question > QUESTIONS {
+            return None;
+        }
+        Some(PATIENCE.saturating_sub(self.asked_at.elapsed()))
+    }
+
+    fn ask_again_if_late(&mut self) -> io::Result<()> {
+        if self.patience_left() == Some(Duration::ZERO) {
+            println!(
+                "client {}: nothing for {:?}, asks question {} again",
+                self.token, PATIENCE, self.question
+            );
+            self.ask()?;
+        }
+        Ok(())
+    }
+}
