@@ -1,0 +1,281 @@
+//! One `Poll` for each core: a server that uses them all, without a lock between them.
+//!
+//! One thread accepts and deals the connections out, in turn, to the workers. Each worker has a queue of its own and keeps a
+//! connection to its end, so nothing of it is shared. A channel hands the connection over, and a `Waker` tells the worker
+//! to look into the channel.
+//!
+//! Run:  cargo run --example multi_core            or, with as many workers as you like:  cargo run --example multi_core 4
+//! See:  the same requests are answered by one worker, then by one for each core: how many each of them answered, and how much
+//!       faster they are together. (`--release` and an idle machine show it best.)
+
+use minimio::{Events, Interests, Poll, TcpStream, Token, Waker};
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{self, SocketAddr, TcpListener};
+use std::sync::mpsc::{channel, Receiver, Sender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+const CLIENTS: usize = 16;
+const REQUESTS: usize = 50; // of each client
+const RECORD: usize = 8; // a request is a number of 8 bytes, and so is an answer
+const LIMIT: u64 = 5000; // the request: how many primes are there below?
+const PRIMES: u64 = 669; // the answer
+const INBOX: Token = 0; // the connections have the tokens from 1 on
+
+fn main() -> io::Result<()> {
+    let workers = match workers_wanted() {
+        Ok(workers) => workers,
+        Err(why) => {
+            eprintln!("{}\nusage: multi_core [WORKERS]", why);
+            std::process::exit(2);
+        }
+    };
+    let alone = measure(1)?;
+    let together = measure(workers)?;
+    let factor = alone.as_secs_f64() / together.as_secs_f64();
+    println!("{} workers are {:.1} times as fast as one", workers, factor);
+    Ok(())
+}
+
+fn workers_wanted() -> Result<usize, String> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match arguments.as_slice() {
+        // One for each core, but two at least, or there would be nothing to see.
+        [] => Ok(thread::available_parallelism().map_or(2, |cores| cores.get().max(2))),
+        [number] => match number.to_string_lossy().parse() {
+            Ok(workers) if (1..=64).contains(&workers) => Ok(workers),
+            _ => Err(format!("{:?} is no number from 1 to 64", number)),
+        },
+        _ => Err("too many arguments".to_string()),
+    }
+}
+
+/// Lets `count` workers answer all requests and says how long it took.
+fn measure(count: usize) -> io::Result<Duration> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let workers = (0..count)
+        .map(|_| Worker::start())
+        .collect::<io::Result<Vec<_>>>()?;
+
+    let start = Instant::now();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| thread::spawn(move || ask(address)))
+        .collect();
+    for worker in workers.iter().cycle().take(CLIENTS) {
+        let (stream, _) = listener.accept()?;
+        worker.hand_over(stream)?;
+    }
+    for client in clients {
+        client.join().expect("a client does not panic")?;
+    }
+    let time = start.elapsed();
+
+    let (requests, ms) = (CLIENTS * REQUESTS, time.as_millis());
+    println!("{} worker(s): {} requests in {} ms", count, requests, ms);
+    for (number, worker) in workers.into_iter().enumerate() {
+        println!("  worker {} answered {}", number, worker.finish()?);
+    }
+    Ok(time)
+}
+
+/// A worker, seen from the thread that accepts.
+struct Worker {
+    inbox: Sender<net::TcpStream>,
+    waker: Waker,
+    thread: JoinHandle<io::Result<usize>>,
+}
+
+impl Worker {
+    fn start() -> io::Result<Worker> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(&poll.registrator(), INBOX)?;
+        let (inbox, receiver) = channel();
+        let inside = Loop {
+            poll,
+            inbox: receiver,
+            inbox_open: true,
+            connections: HashMap::new(),
+            next_token: INBOX + 1,
+            answered: 0,
+        };
+        // The system spreads the threads over the cores.
+        let thread = thread::spawn(move || inside.run());
+        Ok(Worker {
+            inbox,
+            waker,
+            thread,
+        })
+    }
+
+    fn hand_over(&self, stream: net::TcpStream) -> io::Result<()> {
+        // First the connection, then the bell: so the worker that hears the bell finds the connection.
+        match self.inbox.send(stream) {
+            Ok(()) => self.waker.wake(),
+            Err(_) => Err(io::Error::new(
+                ErrorKind::BrokenPipe,
+                "a worker ended early",
+            )),
+        }
+    }
+
+    /// Lets it end when its last connection has ended. Returns how many requests it answered.
+    fn finish(self) -> io::Result<usize> {
+        drop(self.inbox);
+        self.waker.wake()?;
+        self.thread.join().expect("a worker does not panic")
+    }
+}
+
+/// A worker from inside: a queue, and connections that nobody else knows.
+struct Loop {
+    poll: Poll,
+    inbox: Receiver<net::TcpStream>,
+    inbox_open: bool,
+    connections: HashMap<Token, Connection>,
+    next_token: Token,
+    answered: usize,
+}
+
+impl Loop {
+    fn run(mut self) -> io::Result<usize> {
+        let mut events = Events::with_capacity(256);
+        while self.inbox_open || !self.connections.is_empty() {
+            self.poll.poll(&mut events, None)?;
+            for event in &events {
+                match event.id() {
+                    INBOX => self.look_into_inbox()?,
+                    token => self.serve(token)?,
+                }
+            }
+        }
+        Ok(self.answered)
+    }
+
+    /// One ring of the bell may be for several connections: takes all there are.
+    fn look_into_inbox(&mut self) -> io::Result<()> {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(stream) => self.add(TcpStream::from_std(stream)?)?,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    self.inbox_open = false;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let token = self.next_token;
+        self.next_token += 1;
+        self.poll
+            .registry()
+            .register(&stream, token, Interests::READABLE)?;
+        self.connections.insert(
+            token,
+            Connection {
+                stream,
+                input: Vec::new(),
+                output: Vec::new(),
+            },
+        );
+        Ok(())
+    }
+
+    fn serve(&mut self, token: Token) -> io::Result<()> {
+        // None: it ended at an earlier event of the same batch.
+        let connection = match self.connections.get_mut(&token) {
+            Some(connection) => connection,
+            None => return Ok(()),
+        };
+        match connection.go_on(&mut self.answered) {
+            Ok(Some(interests)) => {
+                self.poll
+                    .registry()
+                    .reregister(&connection.stream, token, interests)
+            }
+            // The end, or a peer that vanished: one connection less, the others go on. To close it takes it off the queue.
+            Ok(None) | Err(_) => {
+                self.connections.remove(&token);
+                Ok(())
+            }
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    /// Less than one request.
+    input: Vec<u8>,
+    /// Answers that did not fit yet.
+    output: Vec<u8>,
+}
+
+impl Connection {
+    /// One read and one write at most, then others shall have their turn. Returns what to wait for next; `None` at the end.
+    fn go_on(&mut self, answered: &mut usize) -> io::Result<Option<Interests>> {
+        // Who does not take the answers need not ask for more.
+        if self.output.is_empty() {
+            let mut buffer = [0; 1024];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(n) => self.input.extend_from_slice(&buffer[..n]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Some(Interests::READABLE))
+                }
+                Err(error) => return Err(error),
+            }
+            *answered += self.answer_requests();
+        }
+        if self.output.is_empty() {
+            return Ok(Some(Interests::READABLE)); // a part of a request only
+        }
+        match self.stream.write(&self.output) {
+            Ok(n) => drop(self.output.drain(..n)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Some(if self.output.is_empty() {
+            Interests::READABLE
+        } else {
+            Interests::WRITABLE
+        }))
+    }
+
+    /// Answers the requests that are complete. Returns how many there were.
+    fn answer_requests(&mut self) -> usize {
+        let complete = self.input.len() / RECORD;
+        for record in self.input[..complete * RECORD].chunks_exact(RECORD) {
+            let limit = u64::from_le_bytes(record.try_into().expect("a chunk of 8 bytes"));
+            // Strangers may ask for anything.
+            let answer = primes_below(limit.min(LIMIT));
+            self.output.extend_from_slice(&answer.to_le_bytes());
+        }
+        self.input.drain(..complete * RECORD);
+        complete
+    }
+}
+
+/// Something that keeps a core busy for a moment.
+fn primes_below(limit: u64) -> u64 {
+    let is_prime = |n: &u64| (2..*n).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    (2..limit).filter(is_prime).count() as u64
+}
+
+/// A client: asks, waits for the answer, asks again.
+fn ask(address: SocketAddr) -> io::Result<()> {
+    let mut stream = net::TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    for _ in 0..REQUESTS {
+        stream.write_all(&LIMIT.to_le_bytes())?;
+        let mut answer = [0; RECORD];
+        stream.read_exact(&mut answer)?;
+        if u64::from_le_bytes(answer) != PRIMES {
+            return Err(io::Error::new(ErrorKind::InvalidData, "a wrong answer"));
+        }
+    }
+    Ok(())
+}
