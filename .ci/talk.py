@@ -184,9 +184,9 @@ def reset(connection):
     connection.close()
 
 
-def check_common_refusals():
-    """What every server example says no to: wrong arguments, a bad address, a port in use."""
-    refuses("--nonsense")
-    refuses("nonsense")
+def check_common_refusals(*others):
+    """What every server example says no to: wrong arguments, a bad address, a port in use. `others`: the rest."""
+    refuses("--nonsense", *others)
+    refuses("nonsense", *others)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        refuses(f"127.0.0.1:{taken.getsockname()[1]}")
+        refuses(f"127.0.0.1:{taken.getsockname()[1]}", *others)
