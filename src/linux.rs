@@ -697,10 +697,8 @@ impl From<SocketAddrV6> for ffi::sockaddr_in6 {
 /// The system's own names. <https://man7.org/linux/man-pages/>
 #[allow(non_camel_case_types, non_upper_case_globals)]
 pub(crate) mod ffi {
-    use std::io::IoSlice;
     use std::mem::size_of;
     use std::os::raw::{c_int, c_long, c_uint, c_void};
-    use std::ptr;
 
     pub type socklen_t = u32;
 
@@ -823,21 +821,6 @@ pub(crate) mod ffi {
         pub msg_control: *const c_void,
         pub msg_controllen: usize,
         pub msg_flags: c_int,
-    }
-
-    impl From<&[IoSlice<'_>]> for msghdr {
-        /// `IoSlice` has the layout of the system's `iovec`.
-        fn from(buffers: &[IoSlice<'_>]) -> msghdr {
-            msghdr {
-                msg_name: ptr::null(),
-                msg_namelen: 0,
-                msg_iov: buffers.as_ptr().cast(),
-                msg_iovlen: buffers.len(),
-                msg_control: ptr::null(),
-                msg_controllen: 0,
-                msg_flags: 0,
-            }
-        }
     }
 
     extern "C" {

@@ -9,6 +9,7 @@ use std::mem::size_of;
 use std::net::{self, SocketAddr};
 use std::os::raw::c_int;
 use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr;
 
 /// What can be registered, as it is: on Unix everything that is [`AsFd`], so std's sockets, pipes, standard input,
 /// [`TcpStream`], another [`Poll`], and references to them.
@@ -66,16 +67,23 @@ fn connect_to<A: fmt::Debug>(socket: &OwnedFd, address: &A) -> io::Result<c_int>
 /// be told not to.
 pub(crate) fn send_vectored(socket: &net::TcpStream, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
     let fd = socket.as_raw_fd();
-    let message = ffi::msghdr::from(&buffers[..buffers.len().min(ffi::IOV_MAX)]);
+    let count = buffers.len().min(ffi::IOV_MAX);
+    let message = ffi::msghdr {
+        msg_name: ptr::null(),
+        msg_namelen: 0,
+        msg_iov: buffers.as_ptr().cast(),
+        // The systems count in different types.
+        msg_iovlen: count as _,
+        msg_control: ptr::null(),
+        msg_controllen: 0,
+        msg_flags: 0,
+    };
     // SAFETY: `message` points to `buffers`, which have the layout of the system's `iovec` and outlive the call.
     let sent = unsafe { ffi::sendmsg(fd, &message, ffi::MSG_NOSIGNAL) };
     // What the kernel sends at once fits an int.
     check(
         sent as c_int,
-        format_args!(
-            "sendmsg({}, {{{} buffers}}, MSG_NOSIGNAL)",
-            fd, message.msg_iovlen
-        ),
+        format_args!("sendmsg({fd}, {{{count} buffers}}, MSG_NOSIGNAL)"),
     )
     .map(|sent| sent as usize)
 }
