@@ -102,6 +102,7 @@ impl TcpStream {
 
     /// Wraps a socket in the mode it has.
     pub(crate) fn adopt(socket: net::TcpStream) -> TcpStream {
+        platform::forbid_sigpipe(&socket);
         TcpStream {
             socket,
             edge: Edge::new(),
