@@ -1,13 +1,17 @@
-//! How Unix says that a call failed.
+//! What the Unix systems have in common: how a call failed, and what some arguments look like.
 
+use super::list;
 use super::system::SYSTEM_ERRORS;
 use crate::platform::ffi;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::raw::c_int;
 use std::os::unix::io::FromRawFd;
+use std::slice;
 
 /// Errors that have the same number on every Unix, and one that every platform file knows.
 const ERRORS: &[(c_int, &str, &str)] = &[
@@ -64,4 +68,65 @@ pub(crate) fn print(line: &[u8]) {
     // SAFETY: 2 is standard error by definition, and `ManuallyDrop` keeps this `File` from closing it.
     let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
     let _ = stderr.write_all(line);
+}
+
+/// What a wait has written.
+pub(crate) struct Records<'a, T> {
+    first: *const T,
+    count: c_int,
+    buffer: PhantomData<&'a [T]>,
+}
+
+impl<'a, T> Records<'a, T> {
+    /// `count` as the call returned it: none if it is negative.
+    ///
+    /// # Safety
+    ///
+    /// The first `count` records are initialized and stay so for as long as this lives.
+    #[inline(always)]
+    pub(crate) unsafe fn new(first: *const T, count: c_int) -> Records<'a, T> {
+        Records {
+            first,
+            count,
+            buffer: PhantomData,
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Records<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.count.max(0) as usize;
+        // SAFETY: whoever made this promised that so many are initialized.
+        list(f, unsafe { slice::from_raw_parts(self.first, count) })
+    }
+}
+
+impl fmt::Debug for ffi::timespec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{tv_sec={}, tv_nsec={}}}", self.tv_sec, self.tv_nsec)
+    }
+}
+
+/// The first argument of `socket`.
+pub(crate) fn domain(domain: c_int) -> &'static str {
+    if domain == ffi::AF_INET {
+        "AF_INET"
+    } else {
+        "AF_INET6"
+    }
+}
+
+impl fmt::Debug for ffi::sockaddr_in {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = u16::from_be(self.sin_port);
+        write!(f, "{{AF_INET, {}:{}}}", Ipv4Addr::from(self.sin_addr), port)
+    }
+}
+
+impl fmt::Debug for ffi::sockaddr_in6 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = u16::from_be(self.sin6_port);
+        let address = Ipv6Addr::from(self.sin6_addr);
+        write!(f, "{{AF_INET6, [{}]:{}}}", address, port)
+    }
 }
