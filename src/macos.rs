@@ -1,2 +1,969 @@
-//! Not there yet.
-compile_error!("this platform is not there yet");
+//! macOS, iOS and family, FreeBSD, NetBSD, OpenBSD, DragonFly: kqueue.
+//!
+//! A kqueue is a kernel object that holds *knotes*. A knote is one question about one thing: "can descriptor 5 be read?"
+//! is one, "can descriptor 5 be written?" is another. So a socket has up to two of them, and where epoll has one entry
+//! with a mask and reports one event, a kqueue may report two. `kqueue` makes the queue; `kevent` does all the rest: it
+//! carries out a list of changes, sleeps until a knote has an answer, and copies the answers out.
+//!
+//! One registration: `register` deletes the source's knotes, if there are any, and adds the ones that are wanted; bytes
+//! arrive and the kernel queues the read knote; `select` hands it back as an [`Event`] with our token; closing the
+//! descriptor deletes its knotes.
+//!
+//! Why delete first? Because a knote keeps the mode that it was born with: no flag is level, `EV_CLEAR` is edge, and
+//! `EV_DISPATCH`, which disables a knote when it is reported, is one-shot. And a new knote looks at its descriptor anew.
+//! Every change asks for a receipt, and there is room for the receipts alone: so one that fails does not stop the
+//! others, and no event is carried off by a call that is not a poll.
+//!
+//! One thing the kernel does not do. A one-shot source is to be silent after one report, but its other knote is
+//! still armed. To disarm it after the report would be too late: another thread may have armed it again by
+//! then. So each registration has a number. The kernel keeps the number, and a table of ours, by descriptor, says which
+//! number is the newest, what its token is, and whether it is spent. What comes under another number, or is spent, is
+//! dropped. A descriptor that was closed and is used again has a new number, so nothing old is mistaken for it.
+//!
+//! To end a wait from outside there is `EVFILT_USER`, a knote about nothing, which answers when somebody triggers it.
+//! The queue has one, its bell, for closing and for all wakers; a waker is a token and a flag.
+
+use crate::trace;
+use crate::unix::check;
+use crate::wait::wait;
+use crate::{closed, Events, Interests, Token};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::mem::{size_of, ManuallyDrop};
+use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::raw::{c_int, c_long};
+use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use crate::stream::TcpStream;
+pub use crate::unix::Source;
+pub(crate) use crate::unix::{connect, send_vectored, Edge};
+
+/// The most records the kernel fills in one call: most systems count them in an `int`.
+const MAX_EVENTS: usize = c_int::MAX as usize;
+
+/// Longer waits are cut, for the caller waits on: each system refuses or miscounts very long ones, from a limit of its own.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The most changes one call makes: both knotes of a source deleted, both added.
+const MAX_CHANGES: usize = 4;
+
+/// The number that the bell is registered with. Those of sources begin at 1.
+const BELL: usize = 0;
+
+/// What the selector, its registrators and its wakers share.
+#[derive(Debug)]
+struct Queue {
+    kqueue: ManuallyDrop<OwnedFd>,
+    /// The process that made it: a child of `fork` has no queue under this descriptor, but soon something else.
+    process: u32,
+    /// Rings once the queue is closed, and for wakers.
+    bell: Bell,
+    /// Set once, by `close_loop` or by the end of the selector; looked at by everybody.
+    closed: AtomicBool,
+    /// Locked while a source is registered and while a batch of events is gone through, so that each happens before
+    /// or after the other. Never while the kernel waits, and never by a wake, which may come from a signal handler.
+    table: Mutex<Table>,
+}
+
+/// What the kernel cannot remember for us.
+#[derive(Debug, Default)]
+struct Table {
+    /// By descriptor. One that was closed leaves its last registration behind, until its number is used again.
+    registrations: Vec<Registration>,
+    last_number: usize,
+    /// Of all wakers, and of those that are gone but still owe their event.
+    wakes: VecDeque<Arc<Wake>>,
+}
+
+/// The newest registration of a descriptor.
+#[derive(Clone, Copy, Debug, Default)]
+struct Registration {
+    number: usize,
+    token: Token,
+    is_oneshot: bool,
+    /// A one-shot that was reported.
+    is_spent: bool,
+    /// Its read knote stands in for the write knote.
+    is_broken_pipe: bool,
+}
+
+impl Table {
+    fn next_number(&mut self) -> usize {
+        self.last_number = self.last_number.wrapping_add(1).max(BELL + 1);
+        self.last_number
+    }
+
+    fn set(&mut self, fd: usize, registration: Registration) {
+        if self.registrations.len() <= fd {
+            self.registrations.resize(fd + 1, Registration::default());
+        }
+        self.registrations[fd] = registration;
+    }
+
+    /// Makes of a record what the poll reports, or says that it is of no registration any more.
+    fn translate(&self, record: &mut ffi::kevent) -> bool {
+        match self.registrations.get(record.ident) {
+            Some(found) if found.number == record.udata && !found.is_spent => {
+                record.udata = found.token;
+                if found.is_broken_pipe {
+                    record.filter = ffi::EVFILT_WRITE;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Queue {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out all `changes`, in order, and returns an `errno` for each, 0 for success.
+    fn control(&self, changes: &[ffi::kevent]) -> io::Result<[i32; MAX_CHANGES]> {
+        let kqueue = self.kqueue.as_raw_fd();
+        let mut receipts = [change(0, 0, 0, 0); MAX_CHANGES];
+        let room = &mut receipts[..changes.len()];
+        let count = changes.len() as ffi::count_t;
+        let at_once = ffi::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: `changes` and `room` are slices of `count` records, and the three outlive the call.
+        let written = unsafe {
+            ffi::kevent(
+                kqueue,
+                changes.as_ptr(),
+                count,
+                room.as_mut_ptr(),
+                count,
+                &at_once,
+            )
+        };
+        check(
+            written,
+            format_args!("kevent({kqueue}, {changes:?}, {count}, {room:?}, {count}, {at_once:?})"),
+        )?;
+        Ok(receipts.map(|receipt| receipt.data as i32))
+    }
+
+    /// Waits once, at most `timeout`, and lets the kernel write what is ready into the empty `events`.
+    fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let kqueue = self.kqueue.as_raw_fd();
+        let room = events.capacity().min(MAX_EVENTS) as ffi::count_t;
+        // An `Event` is a `kevent`, laid out alike.
+        let buffer: *mut ffi::kevent = events.as_mut_ptr().cast();
+        let limit = timeout.map(|timeout| {
+            let timeout = timeout.min(MAX_WAIT);
+            ffi::timespec {
+                tv_sec: timeout.as_secs() as ffi::time_t,
+                tv_nsec: timeout.subsec_nanos() as c_long,
+            }
+        });
+        let limit_or_null = limit.as_ref().map_or(ptr::null(), |limit| limit);
+        // SAFETY: `buffer` has room for `room` records, the kernel writes at most that many, and `limit` outlives the call.
+        let ready = unsafe { ffi::kevent(kqueue, ptr::null(), 0, buffer, room, limit_or_null) };
+        // SAFETY: the kernel has initialized the first `ready` records.
+        let records = unsafe { trace::Records::new(buffer, ready) };
+        let limit = trace::Limit(&limit);
+        let ready = check(
+            ready,
+            format_args!("kevent({kqueue}, NULL, 0, {records:?}, {room}, {limit:?})"),
+        )?;
+        // SAFETY: the kernel has initialized the first `ready` records, and `ready` is at most the capacity.
+        unsafe { events.set_len(ready as usize) };
+        Ok(())
+    }
+
+    /// Makes of what the kernel has written what the poll delivers: without the bell and what is out of date, and with tokens
+    /// in place of numbers.
+    fn sift(&self, events: &mut Events) -> io::Result<()> {
+        let mut table = self.table();
+        let mut rang = false;
+        events.retain_mut(|event| {
+            let is_bell = event.record.udata == BELL;
+            rang |= is_bell;
+            !is_bell && table.translate(&mut event.record)
+        });
+        // Only now: a source that is ready in both directions fills two events of one batch.
+        for event in events.iter() {
+            let reported = &mut table.registrations[event.record.ident];
+            reported.is_spent = reported.is_oneshot;
+        }
+        if rang {
+            self.answer(&mut table.wakes, events)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the events of the wakers that rang.
+    fn answer(&self, wakes: &mut VecDeque<Arc<Wake>>, events: &mut Events) -> io::Result<()> {
+        self.bell.silence();
+        for _ in 0..wakes.len() {
+            if events.len() == events.capacity() {
+                // The others come with the next poll, which begins with them.
+                return self.ring();
+            }
+            if let Some(mut wake) = wakes.pop_front() {
+                // Asked first: once nobody else has it, nobody can set it any more.
+                let is_last = Arc::get_mut(&mut wake).is_some();
+                if wake.pending.swap(false, Ordering::AcqRel) {
+                    let record = change(0, ffi::EVFILT_READ, 0, wake.token);
+                    events.push(Event { record });
+                }
+                if !is_last {
+                    wakes.push_back(wake);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the current wait, or the next one. Never blocks.
+    fn ring(&self) -> io::Result<()> {
+        match &self.bell {
+            Bell::Knote => {
+                // Without `EV_CLEAR`: the knote has it, and given along with a trigger it takes that back on some systems.
+                let mut trigger = change(0, ffi::EVFILT_USER, ffi::EV_ADD, BELL);
+                trigger.fflags = ffi::NOTE_TRIGGER;
+                result(self.control(&[trigger])?[0])
+            }
+            Bell::Pair { ringing, .. } => loop {
+                match (&*ringing).write(&[1]) {
+                    // Full of rings that nobody has heard yet.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => return result.map(drop),
+                }
+            },
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if process::id() == self.process {
+            // SAFETY: nothing uses the field after this, the end of its owner.
+            unsafe { ManuallyDrop::drop(&mut self.kqueue) };
+        }
+    }
+}
+
+/// What to change about one knote; with a receipt, always.
+fn change(ident: usize, filter: ffi::filter_t, flags: ffi::flags_t, number: usize) -> ffi::kevent {
+    ffi::kevent {
+        ident,
+        filter,
+        flags: flags | ffi::EV_RECEIPT,
+        udata: number,
+        ..ffi::kevent::default()
+    }
+}
+
+/// What a receipt says.
+fn result(errno: i32) -> io::Result<()> {
+    match errno {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// The queue itself, seen from the thread that waits. [`Poll`](crate::Poll) drives it.
+#[derive(Debug)]
+pub struct Selector {
+    queue: Arc<Queue>,
+}
+
+impl Selector {
+    /// Makes an empty queue.
+    ///
+    /// # Errors
+    ///
+    /// The system's error when it has no room for another queue.
+    pub fn new() -> io::Result<Selector> {
+        // SAFETY: the call takes nothing.
+        let fd = check(unsafe { ffi::kqueue() }, format_args!("kqueue()"))?;
+        // SAFETY: the descriptor was just made and nobody else knows it.
+        let kqueue = unsafe { OwnedFd::from_raw_fd(fd) };
+        // In time: no child of `fork` has it, so this is only about a program that replaces itself.
+        fcntl(&kqueue, ffi::F_SETFD, ffi::FD_CLOEXEC)?;
+        let mut queue = Queue {
+            kqueue: ManuallyDrop::new(kqueue),
+            process: process::id(),
+            bell: Bell::Knote,
+            closed: AtomicBool::new(false),
+            table: Mutex::default(),
+        };
+        // An edge for each ring: the bell need not be silenced.
+        let mode = ffi::EV_ADD | ffi::EV_CLEAR;
+        let mut errors = queue.control(&[change(0, ffi::EVFILT_USER, mode, BELL)])?;
+        if errors[0] == ffi::EINVAL {
+            // NetBSD before 10 and OpenBSD before 7.8 have no such filter.
+            let (watched, ringing) = Bell::pair()?;
+            let fd = watched.as_raw_fd() as usize;
+            queue.bell = Bell::Pair { watched, ringing };
+            errors = queue.control(&[change(fd, ffi::EVFILT_READ, mode, BELL)])?;
+        }
+        result(errors[0])?;
+        Ok(Selector {
+            queue: Arc::new(queue),
+        })
+    }
+
+    /// Clears `events` and waits until there are some, or until `timeout` (`None`: for ever) has passed.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; else the system's error.
+    /// `events` is empty then.
+    pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let queue = &*self.queue;
+        wait(events, timeout, &queue.closed, |events, mut timeout| loop {
+            queue.wait(events, timeout)?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            queue.sift(events)?;
+            if !events.is_empty() {
+                return Ok(());
+            }
+            // Nothing of it was for the caller, but there may be more behind it.
+            timeout = Some(Duration::ZERO);
+        })
+    }
+
+    /// A handle that registers sources from any thread.
+    pub fn registrator(&self) -> Registrator {
+        Registrator {
+            queue: Arc::clone(&self.queue),
+        }
+    }
+}
+
+impl Drop for Selector {
+    /// The loop has ended; registrators and wakers that are left must know.
+    fn drop(&mut self) {
+        self.queue.closed.store(true, Ordering::Release);
+    }
+}
+
+impl AsFd for Selector {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.kqueue.as_fd()
+    }
+}
+
+/// Registers sources with a queue, from any thread, also while another one is inside [`Poll::poll`](crate::Poll::poll).
+///
+/// A clone is another handle to the same queue.
+#[derive(Clone, Debug)]
+pub struct Registrator {
+    queue: Arc<Queue>,
+}
+
+impl Registrator {
+    /// Starts watching `source`, or replaces what this queue watched it for: token, direction and mode.
+    ///
+    /// The newest registration wins: no event with an old token is delivered by a poll that starts later. A source that is
+    /// ready at this moment delivers an event. Nothing is lost between a one-shot event and its re-arming.
+    ///
+    /// # Errors
+    ///
+    /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
+    ///   registration stays as it was.
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    /// * The system's error: the source cannot be watched, no memory or no room for another one.
+    ///
+    /// # Platform notes
+    ///
+    /// On Linux a registration lives as long as the open file behind the descriptor: while a duplicate (`dup`, `try_clone`,
+    /// `fork`) is open, closing the registered descriptor does not end it. `deregister` before that close.
+    pub fn register(
+        &self,
+        source: &impl Source,
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
+        self.watch(source.as_fd(), token, interests, false)
+    }
+
+    /// Replaces what a registered `source` is watched for: the cheap way to re-arm a one-shot source.
+    ///
+    /// # Errors
+    ///
+    /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
+    /// * Else as [`register`](Registrator::register).
+    pub fn reregister(
+        &self,
+        source: &impl Source,
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
+        self.watch(source.as_fd(), token, interests, true)
+    }
+
+    /// Stops watching `source`: no poll that starts later delivers its events. It can be registered again, here or
+    /// with another queue.
+    ///
+    /// # Errors
+    ///
+    /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    pub fn deregister(&self, source: &impl Source) -> io::Result<()> {
+        if self.queue.is_closed() {
+            return Err(closed());
+        }
+        let _table = self.queue.table();
+        let errors = self.queue.control(&deletes(source.as_fd()))?;
+        // Either of the two will do.
+        result(errors[0]).or_else(|_| result(errors[1]))
+    }
+
+    /// Ends the loop: the current poll and every later one return [`Interrupted`](io::ErrorKind::Interrupted), from any
+    /// thread, also when nobody was polling yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed already.
+    pub fn close_loop(&self) -> io::Result<()> {
+        if self.queue.closed.swap(true, Ordering::AcqRel) {
+            return Err(closed());
+        }
+        self.queue.ring()
+    }
+
+    fn watch(
+        &self,
+        source: BorrowedFd<'_>,
+        token: Token,
+        interests: Interests,
+        must_be_known: bool,
+    ) -> io::Result<()> {
+        interests.check()?;
+        if self.queue.is_closed() {
+            return Err(closed());
+        }
+        let mut table = self.queue.table();
+        let number = table.next_number();
+        let fd = source.as_raw_fd() as usize;
+        let mode = ffi::EV_ADD | mode(interests);
+        let read = change(fd, ffi::EVFILT_READ, mode, number);
+        let write = change(fd, ffi::EVFILT_WRITE, mode, number);
+
+        let [delete_read, delete_write] = deletes(source);
+        let (first, second) = if interests.is_readable() {
+            (read, write)
+        } else {
+            (write, read)
+        };
+        let all = [delete_read, delete_write, first, second];
+        let both = interests.is_readable() && interests.is_writable();
+        let changes = if both { &all[..] } else { &all[..3] };
+        let mut errors = self.queue.control(changes)?;
+
+        // Some systems refuse to watch the write end of a pipe whose read end is gone. To a read knote it shows its end.
+        let last = changes.len() - 1;
+        let is_broken_pipe =
+            interests.is_writable() && matches!(errors[last], ffi::EPIPE | ffi::EBADF);
+        if is_broken_pipe {
+            errors[last] = self.queue.control(&[read])?[0];
+        }
+
+        let was_known = errors[0] == 0 || errors[1] == 0;
+        let mut outcome = result(errors[2]).and_then(|()| result(errors[3]));
+        if must_be_known && !was_known {
+            outcome = Err(io::Error::from_raw_os_error(ffi::ENOENT));
+        }
+        if outcome.is_err() {
+            // All or nothing. An event that comes meanwhile has a number that the table does not know.
+            self.queue.control(&deletes(source))?;
+            return outcome;
+        }
+        let registration = Registration {
+            number,
+            token,
+            is_oneshot: interests.is_oneshot(),
+            is_spent: false,
+            is_broken_pipe,
+        };
+        table.set(fd, registration);
+        Ok(())
+    }
+}
+
+/// Takes both knotes of a source away. One that is not there says `ENOENT`.
+fn deletes(source: BorrowedFd<'_>) -> [ffi::kevent; 2] {
+    let fd = source.as_raw_fd() as usize;
+    [ffi::EVFILT_READ, ffi::EVFILT_WRITE].map(|filter| change(fd, filter, ffi::EV_DELETE, 0))
+}
+
+/// What becomes of a knote that was reported.
+fn mode(interests: Interests) -> ffi::flags_t {
+    if interests.is_level() {
+        0
+    } else if interests.is_edge() {
+        ffi::EV_CLEAR
+    } else {
+        // Not `EV_ONESHOT`, which deletes the knote: a spent source is still registered.
+        ffi::EV_DISPATCH
+    }
+}
+
+/// What a poll says of one source: its token and what it is ready for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Event {
+    record: ffi::kevent,
+}
+
+impl Event {
+    /// The token that the source was registered with.
+    #[inline]
+    pub fn id(&self) -> Token {
+        self.record.udata
+    }
+
+    /// A read will not block: there is data, the end of the stream, a connection to accept, or an error to pick up.
+    #[inline]
+    pub fn is_readable(&self) -> bool {
+        self.record.filter == ffi::EVFILT_READ || self.is_error()
+    }
+
+    /// A write will not block: there is room, the connection stands, or there is an error to pick up.
+    #[inline]
+    pub fn is_writable(&self) -> bool {
+        self.record.filter == ffi::EVFILT_WRITE || self.is_error()
+    }
+
+    /// The peer will send no more. What it sent before can still be read.
+    #[inline]
+    pub fn is_read_closed(&self) -> bool {
+        self.has_ended() && self.is_readable()
+    }
+
+    /// Nothing more can be sent.
+    #[inline]
+    pub fn is_write_closed(&self) -> bool {
+        self.has_ended() && self.is_writable()
+    }
+
+    /// The source has failed: a refused connect, a reset. On a stream `take_error` says why.
+    #[inline]
+    pub fn is_error(&self) -> bool {
+        // The error stands in `fflags`; in `data` there is the number of bytes.
+        self.has_ended() && self.record.fflags != 0
+    }
+
+    /// The knote's own direction has ended; after an error both have.
+    #[inline]
+    fn has_ended(&self) -> bool {
+        self.record.flags & ffi::EV_EOF != 0
+    }
+}
+
+/// Makes a poll return from another thread, with an event of its own: readable, under its token.
+///
+/// Wakes between two polls come as one event; none is lost, even if the waker is dropped before the poll. A clone
+/// is another handle to the same waker.
+///
+/// # Examples
+///
+/// ```
+/// use minimio::{Events, Poll, Waker};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut poll = Poll::new()?;
+/// let waker = Waker::new(&poll.registrator(), 7)?;
+/// std::thread::spawn(move || waker.wake());
+///
+/// let mut events = Events::new();
+/// poll.poll(&mut events, None)?;
+/// assert!(events[0].id() == 7 && events[0].is_readable());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Waker {
+    queue: Arc<Queue>,
+    wake: Arc<Wake>,
+}
+
+/// What a waker and the queue share. The queue keeps it until the event is delivered, also when the waker is gone.
+#[derive(Debug)]
+struct Wake {
+    token: Token,
+    /// Set by a wake, taken back by the poll that delivers it.
+    pending: AtomicBool,
+}
+
+impl Waker {
+    /// Makes a waker for the queue of `registrator`.
+    ///
+    /// # Errors
+    ///
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    /// * The system's error when it has no room for another one (on Linux a waker is a descriptor).
+    pub fn new(registrator: &Registrator, token: Token) -> io::Result<Waker> {
+        let queue = Arc::clone(&registrator.queue);
+        if queue.is_closed() {
+            return Err(closed());
+        }
+        let wake = Arc::new(Wake {
+            token,
+            pending: AtomicBool::new(false),
+        });
+        let mut table = queue.table();
+        // Those that are gone and owe nothing make room.
+        table
+            .wakes
+            .retain_mut(|wake| Arc::get_mut(wake).map_or(true, |wake| *wake.pending.get_mut()));
+        table.wakes.push_back(Arc::clone(&wake));
+        drop(table);
+        Ok(Waker { queue, wake })
+    }
+
+    /// Makes the current or the next poll deliver this waker's event. Never blocks.
+    ///
+    /// Once the queue is closed there is nobody left to wake and this is `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// The system's error in the rare case that it cannot signal.
+    ///
+    /// # Platform notes
+    ///
+    /// On Unix it may be called from a signal handler.
+    pub fn wake(&self) -> io::Result<()> {
+        let pending = &self.wake.pending;
+        if pending.swap(true, Ordering::AcqRel) || self.queue.is_closed() {
+            return Ok(());
+        }
+        let result = self.queue.ring();
+        if result.is_err() {
+            // The next wake rings again.
+            pending.store(false, Ordering::Release);
+        }
+        result
+    }
+}
+
+/// Something to watch that others can make ready.
+#[derive(Debug)]
+enum Bell {
+    /// The knote of `EVFILT_USER` with the identifier 0.
+    Knote,
+    /// For kernels without that filter: one end is watched, and bytes come from the other.
+    Pair {
+        watched: UnixStream,
+        ringing: UnixStream,
+    },
+}
+
+impl Bell {
+    fn pair() -> io::Result<(UnixStream, UnixStream)> {
+        let (watched, ringing) = UnixStream::pair()?;
+        watched.set_nonblocking(true)?;
+        ringing.set_nonblocking(true)?;
+        Ok((watched, ringing))
+    }
+
+    /// Makes room for the next ring. Before the wakers are asked: who rings later must be heard.
+    fn silence(&self) {
+        if let Bell::Pair { watched, .. } = self {
+            while matches!((&*watched).read(&mut [0; 4096]), Ok(1..)) {}
+        }
+    }
+}
+
+/// A new TCP socket for `address`: non-blocking, not inherited by child processes.
+pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let domain = if address.is_ipv4() {
+        ffi::AF_INET
+    } else {
+        ffi::AF_INET6
+    };
+    let ty = ffi::SOCK_STREAM | ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK;
+    // SAFETY: the call takes no memory.
+    let fd = unsafe { ffi::socket(domain, ty, 0) };
+    let (domain, ty) = (trace::domain(domain), trace::socket_type());
+    let fd = check(fd, format_args!("socket({domain}, {ty}, 0)"))?;
+    // SAFETY: the descriptor was just made and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Apple's systems know neither flag.
+    if ffi::SOCK_CLOEXEC == 0 {
+        fcntl(&socket, ffi::F_SETFD, ffi::FD_CLOEXEC)?;
+        fcntl(&socket, ffi::F_SETFL, ffi::O_NONBLOCK)?;
+    }
+    Ok(socket)
+}
+
+/// Sees to it that writing to a closed peer raises no `SIGPIPE`. On Apple's systems, where the calls that send cannot be told
+/// so, the socket can. A connection that is dead in both directions refuses, and a write to it is an error anyway.
+pub(crate) fn forbid_sigpipe(socket: &net::TcpStream) {
+    if ffi::MSG_NOSIGNAL == 0 {
+        let (fd, yes): (c_int, c_int) = (socket.as_raw_fd(), 1);
+        let length = size_of::<c_int>() as ffi::socklen_t;
+        // SAFETY: the kernel reads the `length` bytes of `yes`.
+        let ret = unsafe {
+            ffi::setsockopt(
+                fd,
+                ffi::SOL_SOCKET,
+                ffi::SO_NOSIGPIPE,
+                (&yes as *const c_int).cast(),
+                length,
+            )
+        };
+        let _ = check(
+            ret,
+            format_args!("setsockopt({fd}, SOL_SOCKET, SO_NOSIGPIPE, [1], {length})"),
+        );
+    }
+}
+
+/// Sets one of the flags of a descriptor.
+fn fcntl(fd: &OwnedFd, command: c_int, flag: c_int) -> io::Result<()> {
+    let fd = fd.as_raw_fd();
+    // SAFETY: both commands take an int.
+    let ret = unsafe { ffi::fcntl(fd, command, flag) };
+    let command = trace::command(command);
+    check(ret, format_args!("fcntl({fd}, {command}, {flag:#x})")).map(drop)
+}
+
+impl From<SocketAddrV4> for ffi::sockaddr_in {
+    fn from(address: SocketAddrV4) -> Self {
+        ffi::sockaddr_in {
+            sin_len: size_of::<Self>() as u8,
+            sin_family: ffi::AF_INET as u8,
+            sin_port: address.port().to_be(),
+            sin_addr: address.ip().octets(),
+            sin_zero: [0; 8],
+        }
+    }
+}
+
+impl From<SocketAddrV6> for ffi::sockaddr_in6 {
+    fn from(address: SocketAddrV6) -> Self {
+        ffi::sockaddr_in6 {
+            sin6_len: size_of::<Self>() as u8,
+            sin6_family: ffi::AF_INET6 as u8,
+            sin6_port: address.port().to_be(),
+            sin6_flowinfo: address.flowinfo(),
+            sin6_addr: address.ip().octets(),
+            sin6_scope_id: address.scope_id(),
+        }
+    }
+}
+
+/// The systems' own names. Manual pages: <https://man.freebsd.org/> and <https://man.netbsd.org/>.
+#[allow(non_camel_case_types)]
+pub(crate) mod ffi {
+    use std::mem::size_of;
+    use std::os::raw::{c_int, c_long, c_void};
+
+    // All that differs between the systems is here. First what differs in value: one column for each.
+
+    /// The column of this system.
+    const SYSTEM: usize = if cfg!(target_vendor = "apple") {
+        0
+    } else if cfg!(target_os = "freebsd") {
+        1
+    } else if cfg!(target_os = "netbsd") {
+        2
+    } else if cfg!(target_os = "openbsd") {
+        3
+    } else {
+        4
+    };
+
+    // Apple, FreeBSD, NetBSD, OpenBSD, DragonFly. A flag or option that is 0 is not known there.
+    pub const EVFILT_READ: filter_t = [-1, -1, 0, -1, -1][SYSTEM] as filter_t;
+    pub const EVFILT_WRITE: filter_t = [-2, -2, 1, -2, -2][SYSTEM] as filter_t;
+    pub const EVFILT_USER: filter_t = [-10, -11, 8, -10, -9][SYSTEM] as filter_t;
+    pub const AF_INET6: c_int = [30, 28, 24, 24, 28][SYSTEM];
+    pub const SOCK_CLOEXEC: c_int = [0, 0x1000_0000, 0x1000_0000, 0x8000, 0x1000_0000][SYSTEM];
+    pub const SOCK_NONBLOCK: c_int = [0, 0x2000_0000, 0x2000_0000, 0x4000, 0x2000_0000][SYSTEM];
+    pub const MSG_NOSIGNAL: c_int = [0, 0x2_0000, 0x400, 0x400, 0x400][SYSTEM];
+    pub const SO_NOSIGPIPE: c_int = [0x1022, 0x800, 0x800, 0, 0x800][SYSTEM];
+
+    // Then what differs in type.
+
+    #[cfg(not(target_os = "netbsd"))]
+    mod types {
+        pub type filter_t = i16;
+        pub type flags_t = u16;
+        pub type count_t = std::os::raw::c_int;
+    }
+    #[cfg(target_os = "netbsd")]
+    mod types {
+        pub type filter_t = u32;
+        pub type flags_t = u32;
+        pub type count_t = usize;
+    }
+    pub use types::*;
+
+    #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
+    pub type data_t = isize;
+    #[cfg(not(any(target_vendor = "apple", target_os = "dragonfly")))]
+    pub type data_t = i64;
+
+    #[cfg(target_vendor = "apple")]
+    pub type time_t = c_long;
+    #[cfg(all(target_os = "freebsd", target_arch = "x86"))]
+    pub type time_t = i32;
+    #[cfg(not(any(
+        target_vendor = "apple",
+        all(target_os = "freebsd", target_arch = "x86")
+    )))]
+    pub type time_t = i64;
+
+    // The rest is the same everywhere.
+
+    pub const EV_ADD: flags_t = 0x1;
+    pub const EV_DELETE: flags_t = 0x2;
+    pub const EV_CLEAR: flags_t = 0x20;
+    pub const EV_RECEIPT: flags_t = 0x40;
+    pub const EV_DISPATCH: flags_t = 0x80;
+    pub const EV_ERROR: flags_t = 0x4000;
+    pub const EV_EOF: flags_t = 0x8000;
+    pub const NOTE_TRIGGER: u32 = 0x0100_0000;
+
+    pub const ENOENT: i32 = 2;
+    pub const EBADF: i32 = 9;
+    pub const EINVAL: i32 = 22;
+    pub const EPIPE: i32 = 32;
+    pub const EINPROGRESS: i32 = 36;
+
+    pub const F_SETFD: c_int = 2;
+    pub const F_SETFL: c_int = 4;
+    pub const FD_CLOEXEC: c_int = 1;
+    pub const O_NONBLOCK: c_int = 4;
+    pub const AF_INET: c_int = 2;
+    pub const SOCK_STREAM: c_int = 1;
+    pub const SOL_SOCKET: c_int = 0xffff;
+    /// The most buffers that `sendmsg` takes.
+    pub const IOV_MAX: usize = 1024;
+
+    pub type socklen_t = u32;
+
+    /// One knote: what to change about it, or what it has to say.
+    #[derive(Clone, Copy, Default, PartialEq, Eq)]
+    #[repr(C)]
+    pub struct kevent {
+        /// The descriptor, as a rule.
+        pub ident: usize,
+        pub filter: filter_t,
+        pub flags: flags_t,
+        /// Of an event with `EV_EOF`: the error of the socket.
+        pub fflags: u32,
+        /// Of a receipt: the error of the change.
+        pub data: data_t,
+        /// Ours. The headers say `void *`, but nobody follows it.
+        pub udata: usize,
+        /// Room for more, since FreeBSD 12.
+        #[cfg(target_os = "freebsd")]
+        pub ext: [u64; 4],
+    }
+
+    // A wrong layout does not compile.
+    #[cfg(target_pointer_width = "64")]
+    const _: () = assert!(size_of::<kevent>() == [32, 64, 40, 32, 32][SYSTEM]);
+
+    #[repr(C)]
+    pub struct timespec {
+        pub tv_sec: time_t,
+        pub tv_nsec: c_long,
+    }
+
+    #[repr(C)]
+    pub struct sockaddr_in {
+        pub sin_len: u8,
+        pub sin_family: u8,
+        /// Big-endian.
+        pub sin_port: u16,
+        pub sin_addr: [u8; 4],
+        pub sin_zero: [u8; 8],
+    }
+
+    #[repr(C)]
+    pub struct sockaddr_in6 {
+        pub sin6_len: u8,
+        pub sin6_family: u8,
+        /// Big-endian.
+        pub sin6_port: u16,
+        pub sin6_flowinfo: u32,
+        pub sin6_addr: [u8; 16],
+        pub sin6_scope_id: u32,
+    }
+
+    const _: () = assert!(size_of::<sockaddr_in>() == 16 && size_of::<sockaddr_in6>() == 28);
+
+    /// A message to send, as the kernel reads it.
+    #[repr(C)]
+    pub struct msghdr {
+        pub msg_name: *const c_void,
+        pub msg_namelen: socklen_t,
+        pub msg_iov: *const c_void,
+        pub msg_iovlen: c_int,
+        pub msg_control: *const c_void,
+        pub msg_controllen: socklen_t,
+        pub msg_flags: c_int,
+    }
+
+    extern "C" {
+        /// Makes a kqueue. Returns its descriptor, -1 with `errno` on failure.
+        /// <https://man.freebsd.org/cgi/man.cgi?query=kqueue&sektion=2>
+        pub fn kqueue() -> c_int;
+
+        /// Makes changes, then waits for events, at most `timeout` (null: for ever). Returns how many records it wrote, -1
+        /// with `errno` on failure. With receipts asked for it writes one for each change and does not wait. NetBSD's plain
+        /// `kevent` is that of before NetBSD 5, with another `timespec`.
+        /// <https://man.freebsd.org/cgi/man.cgi?query=kevent&sektion=2>
+        #[cfg_attr(target_os = "netbsd", link_name = "__kevent50")]
+        pub fn kevent(
+            kq: c_int,
+            changelist: *const kevent,
+            nchanges: count_t,
+            eventlist: *mut kevent,
+            nevents: count_t,
+            timeout: *const timespec,
+        ) -> c_int;
+
+        /// Reads or sets something about a descriptor. Returns a value that depends on `command`, -1 with `errno` on failure.
+        /// <https://man.freebsd.org/cgi/man.cgi?query=fcntl&sektion=2>
+        pub fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
+
+        /// Makes a socket. Returns its descriptor, -1 with `errno` on failure. NetBSD's plain `socket` is older than the two
+        /// flags. <https://man.freebsd.org/cgi/man.cgi?query=socket&sektion=2>
+        #[cfg_attr(target_os = "netbsd", link_name = "__socket30")]
+        pub fn socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int;
+
+        /// Sets an option of a socket. Returns 0, -1 with `errno` on failure.
+        /// <https://man.freebsd.org/cgi/man.cgi?query=setsockopt&sektion=2>
+        pub fn setsockopt(
+            fd: c_int,
+            level: c_int,
+            name: c_int,
+            value: *const c_void,
+            length: socklen_t,
+        ) -> c_int;
+
+        /// Connects, or begins to. Returns 0, -1 with `errno` (`EINPROGRESS`) otherwise.
+        /// <https://man.freebsd.org/cgi/man.cgi?query=connect&sektion=2>
+        pub fn connect(fd: c_int, address: *const c_void, length: socklen_t) -> c_int;
+
+        /// Sends from several buffers. Returns how many bytes, -1 with `errno` on failure.
+        /// <https://man.freebsd.org/cgi/man.cgi?query=sendmsg&sektion=2>
+        pub fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize;
+    }
+}

@@ -9,6 +9,10 @@
     any(target_os = "linux", target_os = "android"),
     path = "trace/epoll.rs"
 )]
+#[cfg_attr(
+    all(unix, not(any(target_os = "linux", target_os = "android"))),
+    path = "trace/kqueue.rs"
+)]
 mod system;
 #[cfg(unix)]
 mod unix;
