@@ -7,11 +7,11 @@ mod util;
 use minimio::{Poll, TcpStream, Waker};
 use std::fs::File;
 use std::io::Write;
-use std::os::raw::{c_int, c_ulong};
+use std::os::raw::c_int;
 use util::*;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-type Limit = c_ulong;
+type Limit = std::os::raw::c_ulong;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 type Limit = u64;
 
