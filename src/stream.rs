@@ -45,9 +45,10 @@ const WRITE: Interests = Interests::WRITABLE;
 /// # }
 /// ```
 pub struct TcpStream {
-    pub(crate) socket: net::TcpStream,
-    /// What edge mode needs to remember of this socket where the kernel does not.
+    /// What edge mode needs to remember of this socket where the kernel does not. Dropped first, while the number of the
+    /// socket is still its own.
     pub(crate) edge: Edge,
+    pub(crate) socket: net::TcpStream,
 }
 
 impl TcpStream {
@@ -104,8 +105,8 @@ impl TcpStream {
     pub(crate) fn adopt(socket: net::TcpStream) -> TcpStream {
         platform::forbid_sigpipe(&socket);
         TcpStream {
-            socket,
             edge: Edge::new(),
+            socket,
         }
     }
 
@@ -135,6 +136,7 @@ impl TcpStream {
 
     /// Gives std's stream back. It stays non-blocking, and registered where it was.
     pub fn into_std(self) -> net::TcpStream {
+        self.edge.leave();
         self.socket
     }
 

@@ -35,6 +35,9 @@ impl Edge {
     /// A read or write (`_direction`) said `WouldBlock`.
     #[inline(always)]
     pub(crate) fn blocked(&self, _socket: &net::TcpStream, _direction: Interests) {}
+
+    /// The socket lives on as another type; so does its registration, which the kernel keeps.
+    pub(crate) fn leave(self) {}
 }
 
 /// Begins to connect a new non-blocking socket.
