@@ -13,6 +13,7 @@
     all(unix, not(any(target_os = "linux", target_os = "android"))),
     path = "trace/kqueue.rs"
 )]
+#[cfg_attr(windows, path = "trace/afd.rs")]
 mod system;
 #[cfg(unix)]
 mod unix;

@@ -1,2 +1,1700 @@
-//! Not there yet.
-compile_error!("this platform is not there yet");
+//! Windows: I/O completion ports and AFD.
+//!
+//! epoll and kqueue tell when a socket *can* be read. A completion port tells when something *has been done*: a program
+//! starts an operation on a handle that it has associated with the port, goes on, and later takes a packet out of the port that
+//! says how the operation ended. `CreateIoCompletionPort` makes the port, `GetQueuedCompletionStatusEx` sleeps until there are
+//! packets and takes them out, `PostQueuedCompletionStatus` puts in one of our own, and that is how wakers and closing work.
+//!
+//! The classic way to use it is to lend a buffer: `WSARecv` with the buffer that shall be filled, and the packet says that it
+//! is. It is the faster way when many bytes move, but it is another programming model: the kernel owns a buffer for every
+//! connection that is merely waiting, reads and writes are no longer the calls of `Read` and `Write`, and a program written for
+//! epoll would have to be turned inside out. minimio's promise is the same program everywhere, so it does not go that way.
+//!
+//! Readiness does not come for free then, but there is an operation whose *result* is readiness. Winsock's own `select` is
+//! built on it: a request to the Ancillary Function Driver, AFD, the kernel's half of Winsock, that ends when a
+//! socket is in one of the states that were asked for. We send that request (`NtDeviceIoControlFile` with `IOCTL_AFD_POLL`)
+//! through a handle of the driver that is associated with our port, and its packet is our event.
+//!
+//! One registration: `register` makes a block of memory and lends it to the kernel with the request, one for each socket;
+//! bytes arrive, the kernel writes into the block that the socket can be read and puts a packet into the port;
+//! `select` takes it out, has the block back, and makes an [`Event`] of it. A block is, at every moment, in one of three states:
+//!
+//! ```text
+//!              submit                      cancel: other things are asked for now,
+//!            ┌────────►          ┌───────► or nobody asks any more
+//!       Idle             Pending             Cancelled
+//!            ◄────────┘          │               │
+//!              packet            └───────────────┘ packet: back to Idle, and out again if still wanted
+//! ```
+//!
+//! * *Idle*: the block is ours. A one-shot registration rests here after its event; a level one until the next
+//!   `select` asks the kernel again; one in edge mode until a read or write says `WouldBlock`.
+//! * *Pending*: the kernel holds the block and may write to it at any moment. What was asked cannot be changed, only
+//!   cancelled.
+//! * *Cancelled*: the kernel still holds it, until the packet of the cancelled request is taken out. To ask again before that
+//!   would be two requests for one socket at once, which the driver mixes up.
+//!
+//! A request is about a state, not about a change: AFD has no edges. Level mode asks again in each `select`. Edge mode asks
+//! again for the direction in which the stream has just said `WouldBlock`, so it needs to see its reads and writes, and only
+//! [`TcpStream`] lets it.
+//!
+//! Closing a socket ends its request with a packet that says so. While no request is pending nobody tells us, and the number of
+//! the socket may come back as another one's. [`TcpStream`] therefore ends its registration when it is dropped; and of any
+//! other socket we make sure that it is still the one that was registered, by a mark, before we ask by its number again.
+
+use crate::trace::{self, trace};
+use crate::wait::wait;
+use crate::{closed, Events, Interests, Token};
+use std::cell::UnsafeCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, IoSlice, Write};
+use std::mem::{self, size_of};
+use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
+use std::os::windows::io::{
+    AsRawHandle, AsRawSocket, AsSocket, BorrowedSocket, FromRawHandle, FromRawSocket,
+    IntoRawSocket, OwnedHandle, OwnedSocket, RawHandle, RawSocket,
+};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::time::Duration;
+
+pub use crate::stream::TcpStream;
+
+/// The most packets taken out of the port in one call.
+const MAX_PACKETS: usize = 4096;
+
+/// How many sockets share one handle of the driver: to cancel a request takes the longer the more there are on its
+/// handle.
+const SOCKETS_PER_HELPER: usize = 32;
+
+// The completion key says what a packet is about.
+/// The answer to a request. The packet owns one reference to its `Registration`.
+const KEY_POLL: usize = 0;
+/// A wake. The packet owns one reference to the `WakerInner`.
+const KEY_WAKE: usize = 1;
+/// The queue was closed. The packet owns nothing; it only ends the wait.
+const KEY_CLOSE: usize = 2;
+
+// What a socket can be in, in the words of the driver.
+const READ: u32 = ffi::AFD_POLL_RECEIVE | ffi::AFD_POLL_ACCEPT | ffi::AFD_POLL_DISCONNECT;
+const WRITE: u32 = ffi::AFD_POLL_SEND;
+const FAILED: u32 = ffi::AFD_POLL_ABORT | ffi::AFD_POLL_CONNECT_FAIL;
+const GONE: u32 = ffi::AFD_POLL_LOCAL_CLOSE;
+
+/// What the selector, its registrators, registrations and wakers share.
+struct Queue {
+    port: OwnedHandle,
+    /// Set once, by `close_loop` or by the end of the selector; looked at by everybody.
+    closed: AtomicBool,
+    /// How many packets that own something are in the port or will come.
+    in_flight: AtomicUsize,
+    /// Locked before the state of a registration, never after it.
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// The newest registration under each number of a socket.
+    registrations: HashMap<RawSocket, Arc<Registration>>,
+    /// Handles of the driver that are associated with the port.
+    helpers: Vec<Arc<OwnedHandle>>,
+}
+
+impl Queue {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a packet into the port. `owned` comes back with it.
+    fn post(&self, key: usize, owned: *const ()) -> io::Result<()> {
+        let port = self.port.as_raw_handle();
+        // SAFETY: the kernel hands `owned` back with the packet and never looks behind it.
+        let ret = unsafe { ffi::PostQueuedCompletionStatus(port, 0, key, owned as *mut _) };
+        check_bool(
+            ret,
+            format_args!(
+                "PostQueuedCompletionStatus({:?}, 0, {}, {:?})",
+                port, key, owned
+            ),
+        )
+    }
+
+    /// Waits once, at most `timeout`, and takes up to `room` packets out of the port.
+    fn take(
+        &self,
+        packets: &mut Vec<ffi::OVERLAPPED_ENTRY>,
+        room: usize,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        packets.clear();
+        packets.reserve(room);
+        let port = self.port.as_raw_handle();
+        let buffer = packets.as_mut_ptr();
+        let timeout = millis(timeout);
+        let mut count = 0;
+        // SAFETY: `packets` has room for `room` entries, and the kernel writes at most that many.
+        let ret = unsafe {
+            ffi::GetQueuedCompletionStatusEx(port, buffer, room as u32, &mut count, timeout, 0)
+        };
+        if ret != 0 {
+            // SAFETY: the kernel has initialized the first `count` entries, and `count` is at most `room`.
+            unsafe { packets.set_len(count as usize) };
+        }
+        let taken = trace::Packets(packets);
+        let result = check_bool(
+            ret,
+            format_args!(
+                "GetQueuedCompletionStatusEx({port:?}, {taken:?}, {room}, {count}, {timeout}, 0)"
+            ),
+        );
+        match result {
+            // Nothing came in time.
+            Err(error) if error.raw_os_error() == Some(ffi::WAIT_TIMEOUT) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Says what a packet is about and takes over what it owns.
+    fn open(&self, packet: &ffi::OVERLAPPED_ENTRY) -> Packet {
+        let owned = packet.lpOverlapped;
+        match packet.lpCompletionKey {
+            KEY_POLL => {
+                self.in_flight.fetch_sub(1, Ordering::SeqCst);
+                // SAFETY: the pointer is of the reference that `lend` gave away for this one packet.
+                Packet::Poll(unsafe { Arc::from_raw(owned as *const Registration) })
+            }
+            KEY_WAKE => {
+                self.in_flight.fetch_sub(1, Ordering::SeqCst);
+                // SAFETY: the pointer is of the reference that `wake` gave away for this one packet.
+                Packet::Wake(unsafe { Arc::from_raw(owned as *const WakerInner) })
+            }
+            _ => Packet::Close,
+        }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("port", &self.port)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was in a packet.
+enum Packet {
+    Poll(Arc<Registration>),
+    Wake(Arc<WakerInner>),
+    Close,
+}
+
+/// A timeout for the port: rounded up, for a wait that ends early is no wait; cut to what is not "for ever", for the caller
+/// waits on.
+fn millis(timeout: Option<Duration>) -> u32 {
+    match timeout {
+        None => ffi::INFINITE,
+        Some(timeout) => {
+            let up = timeout.subsec_nanos().saturating_add(999_999) / 1_000_000;
+            let millis = timeout
+                .as_secs()
+                .saturating_mul(1000)
+                .saturating_add(up.into());
+            millis.min(u64::from(ffi::INFINITE - 1)) as u32
+        }
+    }
+}
+
+/// The queue itself, seen from the thread that waits. [`Poll`](crate::Poll) drives it.
+#[derive(Debug)]
+pub struct Selector {
+    queue: Arc<Queue>,
+    /// What the kernel fills in; kept, so that a poll allocates nothing.
+    packets: Vec<ffi::OVERLAPPED_ENTRY>,
+    /// Level registrations that had an event: the next `select` asks for them again.
+    level: Vec<Arc<Registration>>,
+}
+
+impl Selector {
+    /// Makes an empty queue.
+    ///
+    /// # Errors
+    ///
+    /// The system's error when it has no room for another queue.
+    pub fn new() -> io::Result<Selector> {
+        // SAFETY: no pointers; INVALID_HANDLE_VALUE with a null port is the way to ask for a new one.
+        let port = unsafe {
+            ffi::CreateIoCompletionPort(ffi::INVALID_HANDLE_VALUE, ptr::null_mut(), 0, 1)
+        };
+        let port = check_handle(port, format_args!("CreateIoCompletionPort(-1, 0, 0, 1)"))?;
+        // SAFETY: the handle was just made and nobody else knows it.
+        let port = unsafe { OwnedHandle::from_raw_handle(port) };
+        let queue = Queue {
+            port,
+            closed: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            table: Mutex::default(),
+        };
+        Ok(Selector {
+            queue: Arc::new(queue),
+            packets: Vec::new(),
+            level: Vec::new(),
+        })
+    }
+
+    /// Clears `events` and waits until there are some, or until `timeout` (`None`: for ever) has passed.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; else the system's error.
+    /// `events` is empty then.
+    pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        let Selector {
+            queue,
+            packets,
+            level,
+        } = self;
+        wait(events, timeout, &queue.closed, |events, mut timeout| {
+            // Ask first, then wait: what is ready at once is in the port when we look.
+            for registration in level.drain(..) {
+                registration.rearm(registration.state());
+            }
+            loop {
+                let room = (events.capacity() - events.len()).min(MAX_PACKETS);
+                queue.take(packets, room, timeout)?;
+                for packet in packets.iter() {
+                    events.extend(match queue.open(packet) {
+                        Packet::Poll(registration) => registration.answered(level),
+                        Packet::Wake(waker) => Some(waker.answered()),
+                        Packet::Close => None,
+                    });
+                }
+                // Fewer packets than there was room for: the port is empty, and one that gave no event at all may have led to
+                // another request that has its answer already.
+                let is_empty = packets.len() < room;
+                if packets.is_empty()
+                    || is_empty && !events.is_empty()
+                    || events.len() == events.capacity()
+                {
+                    return Ok(());
+                }
+                timeout = Some(Duration::ZERO);
+            }
+        })
+    }
+
+    /// A handle that registers sources from any thread.
+    pub fn registrator(&self) -> Registrator {
+        Registrator {
+            queue: Arc::clone(&self.queue),
+        }
+    }
+}
+
+impl Drop for Selector {
+    /// The loop has ended; registrators and wakers that are left must know. What the kernel still holds is called back.
+    fn drop(&mut self) {
+        let mut table = self.queue.table();
+        // Under the lock, so that no `register` that saw the queue open is still about to send its request.
+        self.queue.closed.store(true, Ordering::SeqCst);
+        let registrations = mem::take(&mut *table).registrations;
+        drop(table);
+        for registration in registrations.values() {
+            registration.end(&mut registration.state());
+        }
+        // A cancelled request ends at once or nearly so. If the kernel ever keeps one, its block leaks: better than to hang,
+        // and much better than to free what the kernel writes to.
+        let mut patience = 100;
+        while self.queue.in_flight.load(Ordering::SeqCst) > 0 && patience > 0 {
+            let step = Some(Duration::from_millis(10));
+            let taken = self.queue.take(&mut self.packets, MAX_PACKETS, step);
+            if taken.is_err() || self.packets.is_empty() {
+                patience -= 1;
+            }
+            for packet in self.packets.drain(..) {
+                drop(self.queue.open(&packet));
+            }
+        }
+    }
+}
+
+/// Registers sources with a queue, from any thread, also while another one is inside [`Poll::poll`](crate::Poll::poll).
+///
+/// A clone is another handle to the same queue.
+#[derive(Clone, Debug)]
+pub struct Registrator {
+    queue: Arc<Queue>,
+}
+
+impl Registrator {
+    /// Starts watching `source`, or replaces what this queue watched it for: token, direction and mode.
+    ///
+    /// The newest registration wins: no event with an old token is delivered by a poll that starts later. A source that is
+    /// ready at this moment delivers an event. Nothing is lost between a one-shot event and its re-arming.
+    ///
+    /// # Errors
+    ///
+    /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
+    ///   registration stays as it was.
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    /// * [`Unsupported`](io::ErrorKind::Unsupported): edge mode for a source that is not a [`TcpStream`]. An earlier
+    ///   registration stays as it was.
+    /// * The system's error: the source cannot be watched (it is no socket), no memory or no room for another one.
+    ///
+    /// # Platform notes
+    ///
+    /// On Windows a registration ends when the socket is closed. One that is not a [`TcpStream`] may give one last event that
+    /// was on its way.
+    pub fn register(
+        &self,
+        source: &impl Source,
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
+        self.watch(source, token, interests, true)
+    }
+
+    /// Replaces what a registered `source` is watched for: the cheap way to re-arm a one-shot source.
+    ///
+    /// # Errors
+    ///
+    /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
+    /// * Else as [`register`](Registrator::register).
+    pub fn reregister(
+        &self,
+        source: &impl Source,
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
+        self.watch(source, token, interests, false)
+    }
+
+    /// Stops watching `source`: no poll that starts later delivers its events. It can be registered again, here or
+    /// with another queue.
+    ///
+    /// # Errors
+    ///
+    /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    pub fn deregister(&self, source: &impl Source) -> io::Result<()> {
+        let mut table = self.queue.table();
+        if self.queue.is_closed() {
+            return Err(closed());
+        }
+        let registration = table.find(source)?;
+        table.registrations.remove(&registration.socket);
+        registration.end(&mut registration.state());
+        Ok(())
+    }
+
+    /// Ends the loop: the current poll and every later one return [`Interrupted`](io::ErrorKind::Interrupted), from any
+    /// thread, also when nobody was polling yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed already.
+    pub fn close_loop(&self) -> io::Result<()> {
+        if self.queue.closed.swap(true, Ordering::SeqCst) {
+            return Err(closed());
+        }
+        self.queue.post(KEY_CLOSE, ptr::null())
+    }
+
+    fn watch(
+        &self,
+        source: &impl Source,
+        token: Token,
+        interests: Interests,
+        is_new: bool,
+    ) -> io::Result<()> {
+        interests.check()?;
+        let edge = source.edge();
+        if interests.is_edge() && edge.is_none() {
+            let why =
+                "EDGE needs a minimio::TcpStream: Windows tells a socket's state, not its changes";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        let mut table = self.queue.table();
+        if self.queue.is_closed() {
+            return Err(closed());
+        }
+        let number = source.as_socket().as_raw_socket();
+        let registration = match table.find(source) {
+            Err(_) if is_new => {
+                let fresh = Registration::new(&self.queue, &mut table, number)?;
+                // One that was there was of a socket which is closed by now.
+                if let Some(old) = table.registrations.insert(number, Arc::clone(&fresh)) {
+                    old.end(&mut old.state());
+                }
+                fresh
+            }
+            found => found?,
+        };
+        let mut state = registration.state();
+        state.token = token;
+        state.interests = interests;
+        state.wanted = mask(interests);
+        state.is_own = edge.is_some();
+        state.is_renewed = true;
+        let armed = registration.arm(&mut state);
+        if armed.is_err() {
+            table.registrations.remove(&number);
+            registration.end(&mut state);
+        } else if let Some(edge) = edge {
+            edge.set(&registration);
+        }
+        armed
+    }
+}
+
+impl Table {
+    /// The registration of `source`.
+    ///
+    /// The number says where to look, not what is true: it may be that of a socket which was closed, and `source` another
+    /// one that has got the same number since.
+    fn find(&self, source: &impl Source) -> io::Result<Arc<Registration>> {
+        let number = source.as_socket().as_raw_socket();
+        let is_it = |known: &&Arc<Registration>| {
+            let is_known = source.edge().map_or(false, |edge| edge.knows(known));
+            known.state().is_alive && (is_known || known.is_same_socket())
+        };
+        match self.registrations.get(&number).filter(is_it) {
+            Some(registration) => Ok(Arc::clone(registration)),
+            None => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "this queue does not watch the source",
+            )),
+        }
+    }
+
+    /// A handle of the driver with room for one more socket.
+    fn helper(&mut self, port: &OwnedHandle) -> io::Result<Arc<OwnedHandle>> {
+        // One reference is the table's.
+        let has_room = |helper: &&Arc<OwnedHandle>| Arc::strong_count(helper) <= SOCKETS_PER_HELPER;
+        if let Some(helper) = self.helpers.iter().rev().find(has_room) {
+            return Ok(Arc::clone(helper));
+        }
+        let helper = Arc::new(open_afd(port)?);
+        self.helpers.push(Arc::clone(&helper));
+        Ok(helper)
+    }
+}
+
+/// What the driver shall report for `interests`, of what makes them ready.
+fn mask(interests: Interests) -> u32 {
+    let mut mask = 0;
+    if interests.is_readable() {
+        mask |= READ;
+    }
+    if interests.is_writable() {
+        // Not AFD_POLL_CONNECT, which stays set for ever: a connection that stands can be written to.
+        mask |= WRITE;
+    }
+    mask
+}
+
+/// One socket in one queue.
+///
+/// It is owned by the table while it is the newest under its number, and by each packet that is in the port or will come. So
+/// the block that the kernel writes to lives until that packet was taken out, whoever else lets go of it.
+struct Registration {
+    queue: Arc<Queue>,
+    /// The handle of the driver that its requests are sent through.
+    helper: Arc<OwnedHandle>,
+    socket: RawSocket,
+    /// The system's own socket, where a layered service provider has put one of its own on top.
+    base: RawSocket,
+    state: Mutex<State>,
+    /// Ours while the state is idle and the kernel's otherwise.
+    block: UnsafeCell<Block>,
+}
+
+// SAFETY: `block` alone is not Sync. It is touched under the lock of `state` and only while that says idle, so never by
+// two threads at once, nor by a thread and the kernel.
+unsafe impl Sync for Registration {}
+
+/// What is lent to the kernel: it puts there how a request ended and what it found.
+#[derive(Default)]
+struct Block {
+    iosb: ffi::IO_STATUS_BLOCK,
+    info: ffi::AFD_POLL_INFO,
+}
+
+struct State {
+    block: BlockState,
+    /// Cleared at the end: by `deregister`, by closing the socket, by another socket under the same number.
+    is_alive: bool,
+    /// The socket is of a `TcpStream` of ours, whose drop ends the registration: its number is still its own.
+    is_own: bool,
+    /// It was registered again since the request was sent.
+    is_renewed: bool,
+    token: Token,
+    interests: Interests,
+    /// What an event may still come for: all of `interests` after registering, less in one-shot and edge mode after an
+    /// event.
+    wanted: u32,
+    /// What the request in the kernel asks for.
+    asked: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BlockState {
+    Idle,
+    Pending,
+    Cancelled,
+}
+
+impl Registration {
+    fn new(
+        queue: &Arc<Queue>,
+        table: &mut Table,
+        socket: RawSocket,
+    ) -> io::Result<Arc<Registration>> {
+        let base = base_socket(socket)?;
+        let registration = Registration {
+            queue: Arc::clone(queue),
+            helper: table.helper(&queue.port)?,
+            socket,
+            base,
+            state: Mutex::new(State {
+                block: BlockState::Idle,
+                is_alive: true,
+                is_own: false,
+                is_renewed: false,
+                token: 0,
+                interests: Interests::READABLE,
+                wanted: 0,
+                asked: 0,
+            }),
+            block: UnsafeCell::default(),
+        };
+        skip_event(registration.base as RawHandle)?;
+        Ok(Arc::new(registration))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that the kernel is asked for all that is wanted, sooner or later.
+    fn arm(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        match state.block {
+            _ if !state.is_alive || state.wanted == 0 => Ok(()),
+            // The block is ours: lend it.
+            BlockState::Idle => self.submit(state),
+            // The kernel has it and was asked for enough.
+            BlockState::Pending if state.wanted & !state.asked == 0 => Ok(()),
+            // The kernel has it and was asked for too little. It cannot be asked for more, only called off.
+            BlockState::Pending => {
+                self.cancel(state);
+                Ok(())
+            }
+            // It is on its way back; `answered` sends it out again with the newest wish.
+            BlockState::Cancelled => Ok(()),
+        }
+    }
+
+    /// Arms by the number alone, after a packet or for level mode, where no caller vouches for the socket. There is nobody
+    /// to return an error to: it becomes an event.
+    fn rearm(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let lends = state.is_alive && state.wanted != 0 && state.block == BlockState::Idle;
+        let armed = if lends && !state.is_own && !self.is_same_socket() {
+            Err(io::Error::from_raw_os_error(ffi::ERROR_INVALID_HANDLE))
+        } else {
+            self.arm(&mut state)
+        };
+        match armed {
+            Ok(()) => {}
+            // The socket is closed.
+            Err(error) if error.raw_os_error() == Some(ffi::ERROR_INVALID_HANDLE) => {
+                self.gone(state)
+            }
+            Err(_) => self.fail(&mut state),
+        }
+    }
+
+    /// Gives a reference away, to the packet that is to come.
+    fn lend(self: &Arc<Self>, state: &mut State) -> *const Registration {
+        state.block = BlockState::Pending;
+        self.queue.in_flight.fetch_add(1, Ordering::SeqCst);
+        Arc::into_raw(Arc::clone(self))
+    }
+
+    /// Takes it back: there will be no packet.
+    fn unlend(&self, state: &mut State, lent: *const Registration) {
+        state.block = BlockState::Idle;
+        self.queue.in_flight.fetch_sub(1, Ordering::SeqCst);
+        // SAFETY: `lent` is from `lend`, and no packet that could give it back as well was made.
+        drop(unsafe { Arc::from_raw(lent) });
+    }
+
+    /// Sends the request. The block is idle before and pending afterwards.
+    fn submit(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let block = self.block.get();
+        let asked = state.wanted | FAILED | GONE;
+        let request = Block {
+            iosb: ffi::IO_STATUS_BLOCK::default(),
+            info: ffi::AFD_POLL_INFO {
+                Timeout: i64::MAX,
+                NumberOfHandles: 1,
+                Exclusive: 0,
+                Handles: [ffi::AFD_POLL_HANDLE_INFO {
+                    Handle: self.base,
+                    Events: asked,
+                    Status: 0,
+                }],
+            },
+        };
+        // SAFETY: the block is idle, so the kernel does not have it, and the lock of `state` keeps other threads away.
+        unsafe { block.write(request) };
+        let lent = self.lend(state);
+        let helper = self.helper.as_raw_handle();
+        let size = size_of::<ffi::AFD_POLL_INFO>() as u32;
+        // SAFETY: the kernel may write to both parts of the block until the packet of this request is taken out. The
+        // reference `lent` keeps the block in its place until then; `open` frees it with the packet. If the request is
+        // refused, there is no packet and the kernel is done with the block when the call returns.
+        let status = unsafe {
+            ffi::NtDeviceIoControlFile(
+                helper,
+                ptr::null_mut(),
+                ptr::null_mut(),
+                lent as *mut _,
+                ptr::addr_of_mut!((*block).iosb),
+                ffi::IOCTL_AFD_POLL,
+                ptr::addr_of_mut!((*block).info).cast(),
+                size,
+                ptr::addr_of_mut!((*block).info).cast(),
+                size,
+            )
+        };
+        let (base, events) = (self.base, trace::events(asked));
+        let result = check_status(
+            status,
+            format_args!("NtDeviceIoControlFile({helper:?}, IOCTL_AFD_POLL, {base}, {events})"),
+        );
+        match result {
+            // Pending is the usual answer. One that has ended at once has put its packet into the port all the same.
+            Ok(()) => {
+                state.asked = asked;
+                state.is_renewed = false;
+            }
+            Err(_) => self.unlend(state, lent),
+        }
+        result
+    }
+
+    /// Calls the pending request off. Its packet comes all the same.
+    fn cancel(&self, state: &mut State) {
+        let helper = self.helper.as_raw_handle();
+        let mut iosb = ffi::IO_STATUS_BLOCK::default();
+        // SAFETY: the kernel looks for the request with this address and reads nothing behind it; `iosb` is a local of ours.
+        let status = unsafe {
+            let request = ptr::addr_of_mut!((*self.block.get()).iosb);
+            ffi::NtCancelIoFileEx(helper, request, &mut iosb)
+        };
+        // Not found: it has just ended by itself, and the packet says how.
+        let _ = check_status(
+            status,
+            format_args!("NtCancelIoFileEx({:?}, {})", helper, self.base),
+        );
+        state.block = BlockState::Cancelled;
+    }
+
+    /// Makes an answer that says the socket has failed, as if the driver had: for a request that could not be sent.
+    fn fail(self: &Arc<Self>, state: &mut State) {
+        let mut block = Block::default();
+        block.iosb.Status = ffi::STATUS_UNSUCCESSFUL;
+        // SAFETY: the block is idle, so the kernel does not have it, and the lock of `state` keeps other threads away.
+        unsafe { self.block.get().write(block) };
+        let lent = self.lend(state);
+        if self.queue.post(KEY_POLL, lent.cast()).is_err() {
+            // Neither this socket nor the port: nothing is left to tell it with.
+            self.unlend(state, lent);
+        }
+    }
+
+    /// The registration is over; what the kernel holds is called off.
+    fn end(&self, state: &mut State) {
+        state.is_alive = false;
+        if state.block == BlockState::Pending {
+            self.cancel(state);
+        }
+    }
+
+    /// The socket is closed: the end, and nobody has struck it from the table.
+    fn gone(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        self.end(&mut state);
+        drop(state);
+        let registrations = &mut self.queue.table().registrations;
+        if matches!(registrations.get(&self.socket), Some(known) if Arc::ptr_eq(known, self)) {
+            registrations.remove(&self.socket);
+        }
+    }
+
+    /// The packet was taken out, the block is ours again: what does it say?
+    fn answered(self: Arc<Self>, level: &mut Vec<Arc<Registration>>) -> Option<Event> {
+        let mut state = self.state();
+        // SAFETY: the kernel is done with the block when its packet is taken out, and the lock of `state` keeps other
+        // threads away.
+        let Block { iosb, info } = unsafe { self.block.get().read() };
+        state.block = BlockState::Idle;
+        if !state.is_alive {
+            return None;
+        }
+        let found = match iosb.Status {
+            // Called off, or without an answer.
+            ffi::STATUS_CANCELLED => 0,
+            status if status < 0 => ffi::AFD_POLL_CONNECT_FAIL,
+            _ if info.NumberOfHandles == 0 => 0,
+            _ => info.Handles[0].Events,
+        };
+        // Registered again while this was on its way: perhaps as another socket, of which it says nothing.
+        if found & GONE != 0 && !state.is_renewed {
+            self.gone(state);
+            return None;
+        }
+        let mut ready = found & state.wanted;
+        for direction in [READ, WRITE] {
+            // Any of its states stands for the whole direction, and a failure for all that is wanted.
+            if found & (direction | FAILED) != 0 {
+                ready |= direction & state.wanted;
+            }
+        }
+        if found & GONE != 0 || ready == 0 {
+            self.rearm(state);
+            return None;
+        }
+        let event = Event {
+            token: state.token,
+            ready,
+            found,
+        };
+        if state.interests.is_level() {
+            level.push(Arc::clone(&self));
+        } else if state.interests.is_edge() {
+            state.wanted &= !ready;
+            self.rearm(state);
+        } else {
+            state.wanted = 0;
+        }
+        Some(event)
+    }
+
+    /// A read or write said `WouldBlock`: in edge mode, ask for that direction again.
+    fn blocked(self: &Arc<Self>, direction: Interests) {
+        let mut state = self.state();
+        let more = mask(state.interests) & mask(direction) & !state.wanted;
+        if state.is_alive && state.interests.is_edge() && more != 0 {
+            state.wanted |= more;
+            self.rearm(state);
+        }
+    }
+
+    /// Whether the number still is that of the socket that was registered, as far as the mark tells.
+    fn is_same_socket(&self) -> bool {
+        match skips_event(self.base as RawHandle) {
+            Ok(is_marked) => is_marked,
+            Err(error) => error.raw_os_error() != Some(ffi::ERROR_INVALID_HANDLE),
+        }
+    }
+}
+
+/// Opens the driver, with room for requests, and associates the handle with `port`.
+fn open_afd(port: &OwnedHandle) -> io::Result<OwnedHandle> {
+    // Any name below the device will do, but there must be one.
+    const NAME: &str = "\\Device\\Afd\\minimio";
+    let mut letters: Vec<u16> = NAME.encode_utf16().collect();
+    let bytes = (letters.len() * size_of::<u16>()) as u16;
+    let mut name = ffi::UNICODE_STRING {
+        Length: bytes,
+        MaximumLength: bytes,
+        Buffer: letters.as_mut_ptr(),
+    };
+    let mut attributes = ffi::OBJECT_ATTRIBUTES {
+        Length: size_of::<ffi::OBJECT_ATTRIBUTES>() as u32,
+        RootDirectory: ptr::null_mut(),
+        ObjectName: &mut name,
+        // Not OBJ_INHERIT: child processes do not get it.
+        Attributes: 0,
+        SecurityDescriptor: ptr::null_mut(),
+        SecurityQualityOfService: ptr::null_mut(),
+    };
+    let mut handle = ptr::null_mut();
+    let mut iosb = ffi::IO_STATUS_BLOCK::default();
+    // SAFETY: the pointers are null or to locals that outlive the call, which ends before it returns.
+    let status = unsafe {
+        ffi::NtCreateFile(
+            &mut handle,
+            ffi::SYNCHRONIZE,
+            &mut attributes,
+            &mut iosb,
+            ptr::null_mut(),
+            0,
+            ffi::FILE_SHARE_READ | ffi::FILE_SHARE_WRITE,
+            ffi::FILE_OPEN,
+            0,
+            ptr::null_mut(),
+            0,
+        )
+    };
+    check_status(status, format_args!("NtCreateFile({})", NAME))?;
+    // SAFETY: the handle was just made and nobody else knows it.
+    let helper = unsafe { OwnedHandle::from_raw_handle(handle) };
+    let port = port.as_raw_handle();
+    // SAFETY: both handles are open; the call takes no memory.
+    let same = unsafe { ffi::CreateIoCompletionPort(handle, port, KEY_POLL, 0) };
+    check_handle(
+        same,
+        format_args!(
+            "CreateIoCompletionPort({:?}, {:?}, {}, 0)",
+            handle, port, KEY_POLL
+        ),
+    )?;
+    skip_event(handle)?;
+    Ok(helper)
+}
+
+/// Tells the kernel not to signal the handle itself when an operation ends, for nobody waits for that.
+///
+/// On a handle of the driver it saves a little work. On a socket it is the mark by which we know it again: a new socket does
+/// not have it, whatever its number, and no other call takes it away.
+fn skip_event(handle: RawHandle) -> io::Result<()> {
+    // The other mode, no packet for an operation that ends at once, would lose events.
+    let mode = ffi::FILE_SKIP_SET_EVENT_ON_HANDLE;
+    // SAFETY: the call takes no memory; a number that is no handle is an error.
+    let ret = unsafe { ffi::SetFileCompletionNotificationModes(handle, mode) };
+    check_bool(
+        ret,
+        format_args!("SetFileCompletionNotificationModes({:?}, {})", handle, mode),
+    )
+}
+
+/// Whether `handle` has that mark.
+fn skips_event(handle: RawHandle) -> io::Result<bool> {
+    let mut iosb = ffi::IO_STATUS_BLOCK::default();
+    let mut flags = 0u32;
+    // SAFETY: the kernel writes 4 bytes to `flags` before it returns; a number that is no handle is an error.
+    let status = unsafe {
+        ffi::NtQueryInformationFile(
+            handle,
+            &mut iosb,
+            ptr::addr_of_mut!(flags).cast(),
+            size_of::<u32>() as u32,
+            ffi::FileIoCompletionNotificationInformation,
+        )
+    };
+    check_status(
+        status,
+        format_args!(
+            "NtQueryInformationFile({:?}, FileIoCompletionNotificationInformation)",
+            handle
+        ),
+    )?;
+    Ok(flags & u32::from(ffi::FILE_SKIP_SET_EVENT_ON_HANDLE) != 0)
+}
+
+/// The system's own socket below `socket`: that same one, unless a layered service provider sits on top of it.
+fn base_socket(socket: RawSocket) -> io::Result<RawSocket> {
+    let error = match query_socket(socket, ffi::SIO_BASE_HANDLE) {
+        Err(error) if error.raw_os_error() != Some(ffi::WSAENOTSOCK) => error,
+        answer => return answer,
+    };
+    // Some providers block that question on purpose, but answer one of these, which go down a single layer.
+    for code in [
+        ffi::SIO_BSP_HANDLE_SELECT,
+        ffi::SIO_BSP_HANDLE_POLL,
+        ffi::SIO_BSP_HANDLE,
+    ] {
+        match query_socket(socket, code) {
+            Ok(below) if below != socket => return base_socket(below),
+            _ => {}
+        }
+    }
+    Err(error)
+}
+
+/// Asks Winsock for another socket that belongs to `socket`.
+fn query_socket(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
+    let mut answer: RawSocket = 0;
+    let mut length = 0;
+    // SAFETY: Winsock writes one socket to `answer`, whose size it is told.
+    let ret = unsafe {
+        ffi::WSAIoctl(
+            socket,
+            code,
+            ptr::null(),
+            0,
+            ptr::addr_of_mut!(answer).cast(),
+            size_of::<RawSocket>() as u32,
+            &mut length,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    check_socket(ret, format_args!("WSAIoctl({}, {:#x})", socket, code))?;
+    Ok(answer)
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a poll says of one source: its token and what it is ready for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    token: Token,
+    /// Of what was asked for: `READ` if it can be read, `WRITE` if it can be written.
+    ready: u32,
+    /// What the driver found.
+    found: u32,
+}
+
+impl Event {
+    /// The token that the source was registered with.
+    #[inline]
+    pub fn id(&self) -> Token {
+        self.token
+    }
+
+    /// A read will not block: there is data, the end of the stream, a connection to accept, or an error to pick up.
+    #[inline]
+    pub fn is_readable(&self) -> bool {
+        self.ready & READ != 0
+    }
+
+    /// A write will not block: there is room, the connection stands, or there is an error to pick up.
+    #[inline]
+    pub fn is_writable(&self) -> bool {
+        self.ready & WRITE != 0
+    }
+
+    /// The peer will send no more. What it sent before can still be read.
+    #[inline]
+    pub fn is_read_closed(&self) -> bool {
+        self.found & (ffi::AFD_POLL_DISCONNECT | FAILED) != 0
+    }
+
+    /// Nothing more can be sent.
+    #[inline]
+    pub fn is_write_closed(&self) -> bool {
+        self.found & FAILED != 0
+    }
+
+    /// The source has failed: a refused connect, a reset. On a stream `take_error` says why.
+    #[inline]
+    pub fn is_error(&self) -> bool {
+        self.found & ffi::AFD_POLL_CONNECT_FAIL != 0
+    }
+}
+
+/// Makes a poll return from another thread, with an event of its own: readable, under its token.
+///
+/// Wakes between two polls come as one event; none is lost, even if the waker is dropped before the poll. A clone
+/// is another handle to the same waker.
+///
+/// # Examples
+///
+/// ```
+/// use minimio::{Events, Poll, Waker};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut poll = Poll::new()?;
+/// let waker = Waker::new(&poll.registrator(), 7)?;
+/// std::thread::spawn(move || waker.wake());
+///
+/// let mut events = Events::new();
+/// poll.poll(&mut events, None)?;
+/// assert!(events[0].id() == 7 && events[0].is_readable());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Waker {
+    inner: Arc<WakerInner>,
+}
+
+#[derive(Debug)]
+struct WakerInner {
+    queue: Arc<Queue>,
+    token: Token,
+    /// Its packet is in the port. Set by the wake that posts it, cleared before its event is handed out.
+    is_posted: AtomicBool,
+}
+
+impl Waker {
+    /// Makes a waker for the queue of `registrator`.
+    ///
+    /// # Errors
+    ///
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    /// * The system's error when it has no room for another one (on Linux a waker is a descriptor).
+    pub fn new(registrator: &Registrator, token: Token) -> io::Result<Waker> {
+        let queue = Arc::clone(&registrator.queue);
+        if queue.is_closed() {
+            return Err(closed());
+        }
+        let inner = WakerInner {
+            queue,
+            token,
+            is_posted: AtomicBool::new(false),
+        };
+        Ok(Waker {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Makes the current or the next poll deliver this waker's event. Never blocks.
+    ///
+    /// Once the queue is closed there is nobody left to wake and this is `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// The system's error in the rare case that it cannot signal.
+    ///
+    /// # Platform notes
+    ///
+    /// On Unix it may be called from a signal handler.
+    pub fn wake(&self) -> io::Result<()> {
+        let queue = &self.inner.queue;
+        // The swap writes even where it changes nothing: so whatever the caller did before is seen by the thread that it wakes.
+        if self.inner.is_posted.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // First announce the packet, then look: a selector that ends meanwhile waits for it, or we see that it has ended.
+        queue.in_flight.fetch_add(1, Ordering::SeqCst);
+        let owned = Arc::into_raw(Arc::clone(&self.inner));
+        let posted = if queue.is_closed() {
+            Err(closed())
+        } else {
+            queue.post(KEY_WAKE, owned.cast())
+        };
+        if posted.is_err() {
+            queue.in_flight.fetch_sub(1, Ordering::SeqCst);
+            // SAFETY: the reference was given away just above, and there is no packet that could give it back.
+            drop(unsafe { Arc::from_raw(owned) });
+            self.inner.is_posted.store(false, Ordering::Release);
+        }
+        if queue.is_closed() {
+            return Ok(());
+        }
+        posted
+    }
+}
+
+impl WakerInner {
+    /// Its packet was taken out. Whoever wakes from here on must post another.
+    fn answered(&self) -> Event {
+        self.is_posted.swap(false, Ordering::AcqRel);
+        Event {
+            token: self.token,
+            ready: READ,
+            found: 0,
+        }
+    }
+}
+
+/// What can be registered, as it is: std's sockets, `OwnedSocket`, `BorrowedSocket`, [`TcpStream`] and references to
+/// them; another crate's socket through `&socket.as_socket()`.
+///
+/// A raw number cannot be: whoever holds a `RawSocket` borrows it first and so vouches that it is open.
+///
+/// # Platform notes
+///
+/// On Unix: everything that is `AsFd`.
+pub trait Source: Watched {}
+
+impl<T: Watched> Source for T {}
+
+/// Keeps [`Source`] to the types named there, and says what a type knows about edges.
+pub trait Watched: AsSocket {
+    /// What edge mode remembers, if the type can notice a `WouldBlock`.
+    fn edge(&self) -> Option<&Edge> {
+        None
+    }
+}
+
+impl Watched for net::TcpStream {}
+impl Watched for TcpListener {}
+impl Watched for UdpSocket {}
+impl Watched for OwnedSocket {}
+impl Watched for BorrowedSocket<'_> {}
+
+impl Watched for TcpStream {
+    fn edge(&self) -> Option<&Edge> {
+        Some(&self.edge)
+    }
+}
+
+impl<T: Watched> Watched for &T {
+    fn edge(&self) -> Option<&Edge> {
+        (**self).edge()
+    }
+}
+
+impl<T: Watched> Watched for &mut T {
+    fn edge(&self) -> Option<&Edge> {
+        (**self).edge()
+    }
+}
+
+/// What a [`TcpStream`] knows of its registration: it re-arms it in edge mode, and ends it when it is dropped.
+#[derive(Debug, Default)]
+pub struct Edge {
+    registration: Mutex<Weak<Registration>>,
+}
+
+impl Edge {
+    pub(crate) fn new() -> Edge {
+        Edge::default()
+    }
+
+    /// A read or write (`direction`) said `WouldBlock`.
+    pub(crate) fn blocked(&self, _socket: &net::TcpStream, direction: Interests) {
+        let registration = self.slot().upgrade();
+        if let Some(registration) = registration {
+            registration.blocked(direction);
+        }
+    }
+
+    /// The socket lives on as another type; so does its registration.
+    pub(crate) fn leave(self) {
+        if let Some(registration) = mem::take(&mut *self.slot()).upgrade() {
+            registration.state().is_own = false;
+        }
+    }
+
+    fn set(&self, registration: &Arc<Registration>) {
+        *self.slot() = Arc::downgrade(registration);
+    }
+
+    fn knows(&self, registration: &Arc<Registration>) -> bool {
+        ptr::eq(self.slot().as_ptr(), Arc::as_ptr(registration))
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Weak<Registration>> {
+        self.registration
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        let registration = self.slot().upgrade();
+        if let Some(registration) = registration {
+            registration.gone(registration.state());
+        }
+    }
+}
+
+/// Begins to connect a new non-blocking socket.
+pub(crate) fn connect(address: SocketAddr) -> io::Result<net::TcpStream> {
+    let socket = tcp_socket(&address)?;
+    socket.set_nonblocking(true)?;
+    if address.ip().is_loopback() {
+        refuse_fast(&socket);
+    }
+    let started = match address {
+        SocketAddr::V4(address) => connect_to(&socket, &ffi::sockaddr_in::from(address)),
+        SocketAddr::V6(address) => connect_to(&socket, &ffi::sockaddr_in6::from(address)),
+    };
+    match started {
+        // The usual answer: it goes on in the background.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(socket),
+        started => started.map(|()| socket),
+    }
+}
+
+/// `connect` with the address record of either family.
+fn connect_to<A: fmt::Debug>(socket: &net::TcpStream, address: &A) -> io::Result<()> {
+    let number = socket.as_raw_socket();
+    let first: *const A = address;
+    // SAFETY: both callers pass a socket address of the system, and the length is its own.
+    let ret = unsafe { ffi::connect(number, first.cast(), size_of::<A>() as i32) };
+    check_socket(ret, format_args!("connect({number}, {address:?})"))
+}
+
+/// Asks Windows to take the first refusal for an answer instead of trying for two seconds. On this machine nobody will begin
+/// to listen in between. If it cannot, it takes longer.
+fn refuse_fast(socket: &net::TcpStream) {
+    let number = socket.as_raw_socket();
+    let parameters = ffi::TCP_INITIAL_RTO_PARAMETERS {
+        Rtt: ffi::TCP_INITIAL_RTO_UNSPECIFIED_RTT,
+        MaxSynRetransmissions: ffi::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS,
+    };
+    let mut length = 0;
+    // SAFETY: Winsock reads `parameters`, whose size it is told, and writes nothing but `length`.
+    let ret = unsafe {
+        ffi::WSAIoctl(
+            number,
+            ffi::SIO_TCP_INITIAL_RTO,
+            ptr::addr_of!(parameters).cast(),
+            size_of::<ffi::TCP_INITIAL_RTO_PARAMETERS>() as u32,
+            ptr::null_mut(),
+            0,
+            &mut length,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    let _ = check_socket(
+        ret,
+        format_args!("WSAIoctl({}, SIO_TCP_INITIAL_RTO)", number),
+    );
+}
+
+/// A new TCP socket for `address`, not inherited by child processes.
+fn tcp_socket(address: &SocketAddr) -> io::Result<net::TcpStream> {
+    // Winsock must be started first. std does that when it makes its first socket.
+    static WINSOCK: Once = Once::new();
+    WINSOCK.call_once(|| drop(UdpSocket::bind("127.0.0.1:0")));
+    let family = if address.is_ipv4() {
+        ffi::AF_INET
+    } else {
+        ffi::AF_INET6
+    };
+    // SAFETY: the call takes no memory.
+    let socket = unsafe {
+        ffi::WSASocketW(
+            family,
+            ffi::SOCK_STREAM,
+            0,
+            ptr::null_mut(),
+            0,
+            ffi::WSA_FLAG_OVERLAPPED | ffi::WSA_FLAG_NO_HANDLE_INHERIT,
+        )
+    };
+    let failed = if socket == ffi::INVALID_SOCKET {
+        ffi::SOCKET_ERROR
+    } else {
+        0
+    };
+    let family = trace::family(family);
+    check_socket(failed, format_args!("WSASocketW({family}, SOCK_STREAM, 0, NULL, 0, WSA_FLAG_OVERLAPPED|WSA_FLAG_NO_HANDLE_INHERIT)"))?;
+    // SAFETY: the socket was just made and nobody else knows it.
+    Ok(unsafe { net::TcpStream::from_raw_socket(socket) })
+}
+
+/// Sends from several buffers at once, as std does; there are no signals to be kept away here.
+pub(crate) fn send_vectored(
+    mut socket: &net::TcpStream,
+    buffers: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    // Windows takes any number, but Wine hands them on to a system that takes so many.
+    socket.write_vectored(&buffers[..buffers.len().min(1024)])
+}
+
+/// Nothing to see to: there are no signals.
+pub(crate) fn forbid_sigpipe(_socket: &net::TcpStream) {}
+
+impl AsSocket for TcpStream {
+    fn as_socket(&self) -> BorrowedSocket<'_> {
+        self.socket.as_socket()
+    }
+}
+
+impl AsRawSocket for TcpStream {
+    fn as_raw_socket(&self) -> RawSocket {
+        self.socket.as_raw_socket()
+    }
+}
+
+impl IntoRawSocket for TcpStream {
+    fn into_raw_socket(self) -> RawSocket {
+        self.into_std().into_raw_socket()
+    }
+}
+
+impl From<TcpStream> for OwnedSocket {
+    fn from(stream: TcpStream) -> OwnedSocket {
+        stream.into_std().into()
+    }
+}
+
+/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
+impl From<OwnedSocket> for TcpStream {
+    fn from(socket: OwnedSocket) -> TcpStream {
+        TcpStream::adopt(socket.into())
+    }
+}
+
+/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
+impl FromRawSocket for TcpStream {
+    unsafe fn from_raw_socket(socket: RawSocket) -> TcpStream {
+        // SAFETY: the caller hands over an open socket that nobody else owns.
+        TcpStream::from(unsafe { OwnedSocket::from_raw_socket(socket) })
+    }
+}
+
+impl From<SocketAddrV4> for ffi::sockaddr_in {
+    fn from(address: SocketAddrV4) -> Self {
+        ffi::sockaddr_in {
+            sin_family: ffi::AF_INET as u16,
+            sin_port: address.port().to_be(),
+            sin_addr: address.ip().octets(),
+            sin_zero: [0; 8],
+        }
+    }
+}
+
+impl From<SocketAddrV6> for ffi::sockaddr_in6 {
+    fn from(address: SocketAddrV6) -> Self {
+        ffi::sockaddr_in6 {
+            sin6_family: ffi::AF_INET6 as u16,
+            sin6_port: address.port().to_be(),
+            sin6_flowinfo: address.flowinfo(),
+            sin6_addr: address.ip().octets(),
+            sin6_scope_id: address.scope_id(),
+        }
+    }
+}
+
+/// Calls that return a handle return null and leave the reason in `GetLastError`.
+fn check_handle(ret: RawHandle, call: fmt::Arguments<'_>) -> io::Result<RawHandle> {
+    let result = if ret.is_null() {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(ret as usize)
+    };
+    trace(call, &result);
+    result.map(|handle| handle as RawHandle)
+}
+
+/// Calls that return a `BOOL` return FALSE, which is 0, and leave the reason in `GetLastError`.
+fn check_bool(ret: ffi::BOOL, call: fmt::Arguments<'_>) -> io::Result<()> {
+    let result = if ret == 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(ret)
+    };
+    trace(call, &result);
+    result.map(drop)
+}
+
+/// Calls of the kernel itself return a status whose two highest bits say that it is an error.
+fn check_status(status: ffi::NTSTATUS, call: fmt::Arguments<'_>) -> io::Result<()> {
+    let result = if status as u32 >> 30 == 3 {
+        // SAFETY: the call takes no memory.
+        let code = unsafe { ffi::RtlNtStatusToDosError(status) };
+        Err(io::Error::from_raw_os_error(code as i32))
+    } else {
+        Ok(status)
+    };
+    trace(call, &result);
+    result.map(drop)
+}
+
+/// Calls of Winsock return `SOCKET_ERROR`, which is -1, and leave the reason in `WSAGetLastError`.
+fn check_socket(ret: i32, call: fmt::Arguments<'_>) -> io::Result<()> {
+    let result = if ret == ffi::SOCKET_ERROR {
+        // SAFETY: the call takes no memory.
+        let code = unsafe { ffi::WSAGetLastError() };
+        Err(io::Error::from_raw_os_error(code))
+    } else {
+        Ok(ret)
+    };
+    trace(call, &result);
+    result.map(drop)
+}
+
+/// The system's own names. <https://learn.microsoft.com/windows/win32/api/>
+#[allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
+pub(crate) mod ffi {
+    use std::mem::size_of;
+    use std::os::raw::c_void;
+    use std::os::windows::io::{RawHandle, RawSocket};
+
+    pub type BOOL = i32;
+    pub type HANDLE = RawHandle;
+    pub type SOCKET = RawSocket;
+    pub type NTSTATUS = i32;
+
+    pub const INVALID_HANDLE_VALUE: HANDLE = -1isize as HANDLE;
+    pub const INFINITE: u32 = u32::MAX;
+    pub const WAIT_TIMEOUT: i32 = 258;
+    pub const ERROR_INVALID_HANDLE: i32 = 6;
+
+    pub const STATUS_CANCELLED: NTSTATUS = 0xC000_0120_u32 as NTSTATUS;
+    pub const STATUS_UNSUCCESSFUL: NTSTATUS = 0xC000_0001_u32 as NTSTATUS;
+
+    pub const SYNCHRONIZE: u32 = 0x10_0000;
+    pub const FILE_SHARE_READ: u32 = 1;
+    pub const FILE_SHARE_WRITE: u32 = 2;
+    pub const FILE_OPEN: u32 = 1;
+    pub const FILE_SKIP_SET_EVENT_ON_HANDLE: u8 = 2;
+    pub const FileIoCompletionNotificationInformation: u32 = 41;
+
+    pub const IOCTL_AFD_POLL: u32 = 0x12024;
+    /// There is something to read.
+    pub const AFD_POLL_RECEIVE: u32 = 0x1;
+    /// There is room to write; a connection that now stands has some.
+    pub const AFD_POLL_SEND: u32 = 0x4;
+    /// The peer will send no more.
+    pub const AFD_POLL_DISCONNECT: u32 = 0x8;
+    /// The peer has reset the connection.
+    pub const AFD_POLL_ABORT: u32 = 0x10;
+    /// The socket was closed, here.
+    pub const AFD_POLL_LOCAL_CLOSE: u32 = 0x20;
+    /// There is a connection to accept.
+    pub const AFD_POLL_ACCEPT: u32 = 0x80;
+    /// The connection could not be made.
+    pub const AFD_POLL_CONNECT_FAIL: u32 = 0x100;
+
+    pub const INVALID_SOCKET: SOCKET = SOCKET::MAX;
+    pub const SOCKET_ERROR: i32 = -1;
+    pub const WSAENOTSOCK: i32 = 10038;
+    pub const AF_INET: i32 = 2;
+    pub const AF_INET6: i32 = 23;
+    pub const SOCK_STREAM: i32 = 1;
+    pub const WSA_FLAG_OVERLAPPED: u32 = 0x1;
+    pub const WSA_FLAG_NO_HANDLE_INHERIT: u32 = 0x80;
+    pub const SIO_BSP_HANDLE: u32 = 0x4800_001B;
+    pub const SIO_BSP_HANDLE_SELECT: u32 = 0x4800_001C;
+    pub const SIO_BSP_HANDLE_POLL: u32 = 0x4800_001D;
+    pub const SIO_BASE_HANDLE: u32 = 0x4800_0022;
+    pub const SIO_TCP_INITIAL_RTO: u32 = 0x9800_0011;
+    pub const TCP_INITIAL_RTO_UNSPECIFIED_RTT: u16 = u16::MAX;
+    pub const TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS: u8 = 0xFE;
+
+    /// How an operation ended. The status shares its place with a pointer, so what follows is aligned like one.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    pub struct IO_STATUS_BLOCK {
+        pub Status: NTSTATUS,
+        pub Information: usize,
+    }
+
+    /// One packet: the key of the handle or of the post, the pointer that was given along, the status and a number.
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    pub struct OVERLAPPED_ENTRY {
+        pub lpCompletionKey: usize,
+        pub lpOverlapped: *mut c_void,
+        pub Internal: usize,
+        pub dwNumberOfBytesTransferred: u32,
+    }
+
+    // SAFETY: a record of numbers; what its pointer leads to is for who takes the packet out.
+    unsafe impl Send for OVERLAPPED_ENTRY {}
+    // SAFETY: as above.
+    unsafe impl Sync for OVERLAPPED_ENTRY {}
+
+    /// One socket of a request: which, what for, and in the answer what it is in.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    pub struct AFD_POLL_HANDLE_INFO {
+        pub Handle: SOCKET,
+        pub Events: u32,
+        pub Status: NTSTATUS,
+    }
+
+    /// A request to the driver, here for one socket, and in the same place the answer: for how many sockets
+    /// there is one.
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    pub struct AFD_POLL_INFO {
+        /// In 100 ns; the highest value is none.
+        pub Timeout: i64,
+        pub NumberOfHandles: u32,
+        /// Not 0 to end the requests of others for the same socket.
+        pub Exclusive: u32,
+        pub Handles: [AFD_POLL_HANDLE_INFO; 1],
+    }
+
+    /// Lengths in bytes.
+    #[repr(C)]
+    pub struct UNICODE_STRING {
+        pub Length: u16,
+        pub MaximumLength: u16,
+        pub Buffer: *mut u16,
+    }
+
+    #[repr(C)]
+    pub struct OBJECT_ATTRIBUTES {
+        pub Length: u32,
+        pub RootDirectory: HANDLE,
+        pub ObjectName: *mut UNICODE_STRING,
+        pub Attributes: u32,
+        pub SecurityDescriptor: *mut c_void,
+        pub SecurityQualityOfService: *mut c_void,
+    }
+
+    #[repr(C)]
+    pub struct TCP_INITIAL_RTO_PARAMETERS {
+        pub Rtt: u16,
+        pub MaxSynRetransmissions: u8,
+    }
+
+    #[repr(C)]
+    pub struct sockaddr_in {
+        pub sin_family: u16,
+        /// Big-endian.
+        pub sin_port: u16,
+        pub sin_addr: [u8; 4],
+        pub sin_zero: [u8; 8],
+    }
+
+    #[repr(C)]
+    pub struct sockaddr_in6 {
+        pub sin6_family: u16,
+        /// Big-endian.
+        pub sin6_port: u16,
+        pub sin6_flowinfo: u32,
+        pub sin6_addr: [u8; 16],
+        pub sin6_scope_id: u32,
+    }
+
+    // A wrong layout does not compile.
+    const _: () = {
+        let pointer = size_of::<usize>();
+        assert!(size_of::<IO_STATUS_BLOCK>() == 2 * pointer);
+        assert!(size_of::<OVERLAPPED_ENTRY>() == 4 * pointer);
+        assert!(size_of::<AFD_POLL_HANDLE_INFO>() == pointer + 8);
+        assert!(size_of::<AFD_POLL_INFO>() == 32);
+        assert!(size_of::<UNICODE_STRING>() == 2 * pointer);
+        assert!(size_of::<OBJECT_ATTRIBUTES>() == 6 * pointer);
+        assert!(size_of::<TCP_INITIAL_RTO_PARAMETERS>() == 4);
+        assert!(size_of::<sockaddr_in>() == 16 && size_of::<sockaddr_in6>() == 28);
+    };
+
+    #[link(name = "kernel32")]
+    extern "system" {
+        /// Makes a port, or associates `file` with one: its packets will carry `key`. Returns the port, null with
+        /// `GetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/fileio/createiocompletionport>
+        pub fn CreateIoCompletionPort(
+            file: HANDLE,
+            port: HANDLE,
+            key: usize,
+            threads: u32,
+        ) -> HANDLE;
+
+        /// Sleeps until there are packets, then takes up to `room` out. FALSE with `GetLastError` on failure, which is
+        /// `WAIT_TIMEOUT` when the time (milliseconds) is up.
+        /// <https://learn.microsoft.com/windows/win32/fileio/getqueuedcompletionstatusex-func>
+        pub fn GetQueuedCompletionStatusEx(
+            port: HANDLE,
+            entries: *mut OVERLAPPED_ENTRY,
+            room: u32,
+            taken: *mut u32,
+            timeout: u32,
+            alertable: BOOL,
+        ) -> BOOL;
+
+        /// Puts a packet into a port. FALSE with `GetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/fileio/postqueuedcompletionstatus>
+        pub fn PostQueuedCompletionStatus(
+            port: HANDLE,
+            bytes: u32,
+            key: usize,
+            overlapped: *mut c_void,
+        ) -> BOOL;
+
+        /// Sets how the end of an operation on a handle is made known. FALSE with `GetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes>
+        pub fn SetFileCompletionNotificationModes(file: HANDLE, flags: u8) -> BOOL;
+    }
+
+    #[link(name = "ntdll")]
+    extern "system" {
+        /// Opens a file or device. Returns an NTSTATUS.
+        /// <https://learn.microsoft.com/windows/win32/api/winternl/nf-winternl-ntcreatefile>
+        pub fn NtCreateFile(
+            file: *mut HANDLE,
+            access: u32,
+            attributes: *mut OBJECT_ATTRIBUTES,
+            iosb: *mut IO_STATUS_BLOCK,
+            allocation: *mut i64,
+            file_attributes: u32,
+            share: u32,
+            disposition: u32,
+            options: u32,
+            extended: *mut c_void,
+            extended_length: u32,
+        ) -> NTSTATUS;
+
+        /// Sends a request to a driver. Returns an NTSTATUS: unless that is an error, a packet comes when the request ends,
+        /// with `context` in it, and until then `iosb` and `output` are the kernel's.
+        /// <https://learn.microsoft.com/windows/win32/api/winternl/nf-winternl-ntdeviceiocontrolfile>
+        pub fn NtDeviceIoControlFile(
+            file: HANDLE,
+            event: HANDLE,
+            apc: *mut c_void,
+            context: *mut c_void,
+            iosb: *mut IO_STATUS_BLOCK,
+            code: u32,
+            input: *mut c_void,
+            input_length: u32,
+            output: *mut c_void,
+            output_length: u32,
+        ) -> NTSTATUS;
+
+        /// Calls off the request on `file` that was sent with `request`. Returns an NTSTATUS: an error if there is none.
+        /// <https://learn.microsoft.com/windows/win32/fileio/cancelioex-func> is made of it.
+        pub fn NtCancelIoFileEx(
+            file: HANDLE,
+            request: *mut IO_STATUS_BLOCK,
+            iosb: *mut IO_STATUS_BLOCK,
+        ) -> NTSTATUS;
+
+        /// Tells about a file, here a `u32` of the modes set by `SetFileCompletionNotificationModes`. Returns an NTSTATUS.
+        /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile>
+        pub fn NtQueryInformationFile(
+            file: HANDLE,
+            iosb: *mut IO_STATUS_BLOCK,
+            information: *mut c_void,
+            length: u32,
+            class: u32,
+        ) -> NTSTATUS;
+
+        /// The error code of Windows for a status of the kernel.
+        /// <https://learn.microsoft.com/windows/win32/api/winternl/nf-winternl-rtlntstatustodoserror>
+        pub fn RtlNtStatusToDosError(status: NTSTATUS) -> u32;
+    }
+
+    #[link(name = "ws2_32")]
+    extern "system" {
+        /// Asks or tells a socket something. Returns 0, -1 with `WSAGetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaioctl>
+        pub fn WSAIoctl(
+            socket: SOCKET,
+            code: u32,
+            input: *const c_void,
+            input_length: u32,
+            output: *mut c_void,
+            output_length: u32,
+            written: *mut u32,
+            overlapped: *mut c_void,
+            completion: *mut c_void,
+        ) -> i32;
+
+        /// Makes a socket. Returns `INVALID_SOCKET` with `WSAGetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketw>
+        pub fn WSASocketW(
+            family: i32,
+            kind: i32,
+            protocol: i32,
+            info: *mut c_void,
+            group: u32,
+            flags: u32,
+        ) -> SOCKET;
+
+        /// Connects, or begins to. Returns 0, -1 with `WSAGetLastError` (`WSAEWOULDBLOCK`) otherwise.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-connect>
+        pub fn connect(socket: SOCKET, address: *const c_void, length: i32) -> i32;
+
+        /// Why the last call of this thread failed.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsagetlasterror>
+        pub fn WSAGetLastError() -> i32;
+    }
+}
