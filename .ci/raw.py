@@ -7,7 +7,7 @@ from talk import limit, refuses, run
 
 def check(at_home, home, call):
     """On its own system every request is answered, the last one first; on another the program names its own."""
-    limit(60)
+    limit(120)
     code, out, err = run()
     assert code == 0 and not err, (code, out, err)
     if at_home:

@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 16;
-const REQUESTS: usize = 50; // of each client
+const REQUESTS: usize = 25; // of each client
 const RECORD: usize = 8; // a request is a number of 8 bytes, and so is an answer
 const LIMIT: u64 = 5000; // the request: how many primes are there below?
 const PRIMES: u64 = 669; // the answer
