@@ -86,7 +86,7 @@ impl Queue {
     }
 
     /// Waits once, at most `timeout`, and lets the kernel write what is ready into the empty `events`.
-    #[inline]
+    #[inline(always)]
     fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let room = events.capacity().min(MAX_EVENTS) as c_int;
         // An `Event` is an `epoll_event`, laid out alike.
@@ -100,7 +100,7 @@ impl Queue {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait_millis(
         &self,
         buffer: *mut ffi::epoll_event,
@@ -232,7 +232,7 @@ impl Selector {
     ///
     /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; else the system's error.
     /// `events` is empty then.
-    #[inline]
+    #[inline(always)]
     pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let queue = &*self.queue;
         wait(events, timeout, &queue.closed, |events, timeout| {

@@ -8,20 +8,16 @@ use std::time::{Duration, Instant};
 /// What an `Events` without capacity is given.
 const DEFAULT_CAPACITY: usize = 256;
 
-/// When a wait without events ends.
-enum Limit {
-    Never,
-    AtOnce,
-    At(Instant),
-}
-
 /// Calls the kernel until there are events, the time is up or the queue is closed.
 ///
 /// `kernel` waits once, for as long as it is told or shorter, and adds what it got to `events`, which is empty and has
 /// room. Nothing follows from its coming back without an event: a signal, a timer that was a hair too early, a long
 /// timeout cut into pieces and the queue's own bookkeeping all look like that, and the wait goes on with the time that
 /// is left.
-#[inline]
+///
+/// This much is compiled into the caller's own loop, where it is a few instructions around the call of the kernel; all that
+/// is rare is a call away. Left to itself, the compiler puts it out of line with the rest, which doubles its length.
+#[inline(always)]
 pub(crate) fn wait(
     events: &mut Events,
     timeout: Option<Duration>,
@@ -30,42 +26,64 @@ pub(crate) fn wait(
 ) -> io::Result<()> {
     events.clear();
     if events.capacity() == 0 {
-        events.reserve(DEFAULT_CAPACITY);
+        make_room(events);
     }
     if is_closed.load(Ordering::Acquire) {
         return Err(closed());
     }
-    // The clock is read only when a limit lies ahead; one that the clock cannot express is none.
-    let limit = match timeout {
-        None => Limit::Never,
-        Some(Duration::ZERO) => Limit::AtOnce,
-        Some(timeout) => Instant::now()
-            .checked_add(timeout)
-            .map_or(Limit::Never, Limit::At),
+    // The clock is read only when a limit lies ahead.
+    let start = match timeout {
+        None | Some(Duration::ZERO) => None,
+        Some(_) => Some(Instant::now()),
     };
-    let mut left = timeout;
+    let result = kernel(events, timeout);
+    // The usual case.
+    if !is_closed.load(Ordering::Acquire) && result.is_ok() && !events.is_empty() {
+        return Ok(());
+    }
+    wait_on(events, timeout, start, is_closed, kernel, result)
+}
+
+/// Goes on where the first call of the kernel, of which `result` came, did not settle it.
+#[cold]
+fn wait_on(
+    events: &mut Events,
+    timeout: Option<Duration>,
+    start: Option<Instant>,
+    is_closed: &AtomicBool,
+    mut kernel: impl FnMut(&mut Events, Option<Duration>) -> io::Result<()>,
+    mut result: io::Result<()>,
+) -> io::Result<()> {
     loop {
-        let result = kernel(events, left);
         if is_closed.load(Ordering::Acquire) {
             events.clear();
             return Err(closed());
         }
-        match result {
+        let is_signal = match result {
             Ok(()) if !events.is_empty() => return Ok(()),
-            Ok(()) if matches!(limit, Limit::AtOnce) => return Ok(()),
-            Ok(()) => {}
-            // A signal. A program whose handler wants the loop to notice calls `Waker::wake` there.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(()) => false,
+            // A program whose signal handler wants the loop to notice calls `Waker::wake` there.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             Err(error) => {
                 events.clear();
                 return Err(error);
             }
-        }
-        if let Limit::At(deadline) = limit {
-            match deadline.checked_duration_since(Instant::now()) {
-                Some(rest) if rest > Duration::ZERO => left = Some(rest),
+        };
+        let left = match (timeout, start) {
+            (None, _) => None,
+            (Some(timeout), Some(start)) => match timeout.checked_sub(start.elapsed()) {
+                Some(rest) if rest > Duration::ZERO => Some(rest),
                 _ => return Ok(()),
-            }
-        }
+            },
+            // A wait of no time at all is over, unless a signal kept it from looking.
+            (Some(_), None) if !is_signal => return Ok(()),
+            (Some(timeout), None) => Some(timeout),
+        };
+        result = kernel(events, left);
     }
+}
+
+#[cold]
+fn make_room(events: &mut Events) {
+    events.reserve(DEFAULT_CAPACITY);
 }
