@@ -47,14 +47,25 @@ struct Queue {
     close_bell: Bell,
     /// Set once, by `close_loop` or by the end of the selector; looked at by everybody.
     closed: AtomicBool,
-    /// Numbers the times between two waits, to merge wakes: even while nobody woke, odd once somebody did. A
-    /// wake makes it odd, the wait that ends makes it even again.
+    /// What the end of a wait looks at: `WOKE`, `RETIRED`, and above them the number of the round, which is the time from
+    /// one wait that was woken to the next. A wake sets `WOKE`, the wait that ends begins a new round.
     round: AtomicUsize,
-    /// How many bells are retired: what a wait looks at instead of the lock.
-    retired_count: AtomicUsize,
-    /// Bells of wakers that are gone. To close one takes its undelivered event away, so each stays until a wait
-    /// that began later has handed out all there was.
-    retired: Mutex<Vec<Bell>>,
+    retired: Mutex<Retired>,
+}
+
+/// Somebody woke in this round; more wakes of the same waker change nothing.
+const WOKE: usize = 1;
+/// There are retired bells.
+const RETIRED: usize = 2;
+const ONE_ROUND: usize = 4;
+
+/// Bells of wakers that are gone. To close one takes its undelivered event away, so each stays until a wait that began
+/// later has handed out all there was.
+#[derive(Debug, Default)]
+struct Retired {
+    bells: Vec<Bell>,
+    /// How many of them were here when the last wait ended, and so before this one began.
+    waited_for: usize,
 }
 
 impl Queue {
@@ -62,8 +73,29 @@ impl Queue {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn retired(&self) -> MutexGuard<'_, Vec<Bell>> {
+    fn retired(&self) -> MutexGuard<'_, Retired> {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to what others left for the end of a wait: they woke it, or dropped a waker.
+    #[cold]
+    fn end_round(&self, events: &Events) {
+        let round = self.round.load(Ordering::Relaxed);
+        if round & WOKE != 0 {
+            // The wakes of this round are in `events` or still in the kernel. Whoever wakes from here on must write again.
+            self.round.fetch_add(ONE_ROUND - WOKE, Ordering::AcqRel);
+        }
+        if round & RETIRED != 0 {
+            let mut retired = self.retired();
+            if events.len() < events.capacity() {
+                let waited_for = retired.waited_for;
+                retired.bells.drain(..waited_for);
+            }
+            retired.waited_for = retired.bells.len();
+            if retired.bells.is_empty() {
+                self.round.fetch_and(!RETIRED, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Adds, changes or removes (`op`) one entry of the first list.
@@ -212,7 +244,6 @@ impl Selector {
             close_bell: Bell::new()?,
             closed: AtomicBool::new(false),
             round: AtomicUsize::new(0),
-            retired_count: AtomicUsize::new(0),
             retired: Mutex::default(),
         };
         // Level-triggered and never silenced: a closed queue lets nobody sleep.
@@ -236,16 +267,9 @@ impl Selector {
     pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let queue = &*self.queue;
         wait(events, timeout, &queue.closed, |events, timeout| {
-            let retired = queue.retired_count.load(Ordering::Acquire);
             queue.wait(events, timeout)?;
-            // The wakes of this round are in `events` or still in the kernel. Whoever wakes from here on must write again.
-            if queue.round.load(Ordering::Relaxed) % 2 == 1 {
-                queue.round.fetch_add(1, Ordering::AcqRel);
-            }
-            if retired > 0 && events.len() < events.capacity() {
-                let mut bells = queue.retired();
-                bells.drain(..retired);
-                queue.retired_count.store(bells.len(), Ordering::Release);
+            if queue.round.load(Ordering::Relaxed) & (WOKE | RETIRED) != 0 {
+                queue.end_round(events);
             }
             Ok(())
         })
@@ -487,7 +511,7 @@ struct WakerInner {
     queue: Arc<Queue>,
     /// `None` only while it is being dropped.
     bell: Option<Bell>,
-    /// The round of the last wake that rang. 0, which is even, is none.
+    /// The round, with `WOKE`, of the last wake that rang. 0 is none.
     rang_in: AtomicUsize,
 }
 
@@ -540,14 +564,14 @@ impl Waker {
         } = &*self.inner;
         // Both steps write, even where they change nothing: so this call stands before or after the one that ends the
         // round, and whatever the caller did before it is seen by the thread that it wakes.
-        let round = queue.round.fetch_or(1, Ordering::AcqRel) | 1;
+        let round = queue.round.fetch_or(WOKE, Ordering::AcqRel) & !RETIRED | WOKE;
         if rang_in.swap(round, Ordering::AcqRel) == round || queue.is_closed() {
             return Ok(());
         }
         let result = bell.as_ref().map_or(Ok(()), Bell::ring);
         if result.is_err() {
-            // Even, so of no round: the next wake rings again.
-            rang_in.store(round - 1, Ordering::Release);
+            // Without `WOKE`, so of no round: the next wake rings again.
+            rang_in.store(round - WOKE, Ordering::Release);
         }
         result
     }
@@ -560,11 +584,9 @@ impl Drop for WakerInner {
             return;
         }
         if let Some(bell) = self.bell.take() {
-            let mut bells = self.queue.retired();
-            bells.push(bell);
-            self.queue
-                .retired_count
-                .store(bells.len(), Ordering::Release);
+            let mut retired = self.queue.retired();
+            retired.bells.push(bell);
+            self.queue.round.fetch_or(RETIRED, Ordering::Relaxed);
         }
     }
 }
@@ -936,7 +958,7 @@ mod tests {
     fn the_bell_of_a_dropped_waker_is_closed_once_it_was_heard() {
         let mut poll = Poll::new().unwrap();
         let registrator = poll.registrator();
-        let retired = || registrator.queue.retired().len();
+        let retired = || registrator.queue.retired().bells.len();
         for token in 0..3 {
             Waker::new(&registrator, token).unwrap().wake().unwrap();
         }
@@ -959,10 +981,10 @@ mod tests {
         assert_eq!(round(), 0);
         waker.wake().unwrap();
         waker.wake().unwrap();
-        assert_eq!(round(), 1);
+        assert_eq!(round(), WOKE);
         poll.poll(&mut Events::new(), None).unwrap();
-        assert_eq!(round(), 2);
+        assert_eq!(round(), ONE_ROUND);
         waker.wake().unwrap();
-        assert_eq!(round(), 3);
+        assert_eq!(round(), ONE_ROUND | WOKE);
     }
 }
