@@ -23,6 +23,9 @@
 //! # }
 //! ```
 //!
+//! From here: [`Poll`] waits, [`Registrator`] says for what, [`TcpStream`] is a stream that never waits, [`Waker`] ends a wait
+//! from another thread. The [`guide`] tells how it all works, from a thread that blocks to `async`/`await`.
+//!
 //! # One life on three kernels
 //!
 //! | | Linux, Android | macOS, iOS and family, the BSDs | Windows |
@@ -33,6 +36,7 @@
 //! | [`Poll::poll`] | `epoll_wait` | `kevent` | `GetQueuedCompletionStatusEx` |
 //! | [`Waker::wake`] | `write` to an eventfd | `kevent` with `NOTE_TRIGGER` | `PostQueuedCompletionStatus` |
 //! | closing a source | leaves the queue by itself | leaves the queue by itself | ends its poll |
+//! | how it works | [epoll](guide::ch04_epoll) | [kqueue](guide::ch05_kqueue) | [IOCP](guide::ch06_iocp), [AFD](guide::ch07_afd) |
 //!
 //! # What every platform promises
 //!
@@ -44,7 +48,7 @@
 //! **Modes.** *One-shot*, the default: a poll reports the source once, then silence, for both directions, until
 //! it is registered again. [`Interests::LEVEL`]: an event from every poll for as long as the source is ready.
 //! [`Interests::EDGE`]: an event each time the source becomes ready; read or write until `WouldBlock` before
-//! you expect the next.
+//! you expect the next. [A chapter](guide::ch09_modes) shows them side by side.
 //!
 //! **Polling.** [`Poll::poll`] blocks until at least one event, the timeout or the end. Signals do not surface.
 //! Events that did not fit come with the next poll. A source that is ready in both directions may come as one
@@ -65,7 +69,17 @@
 //! | [`EDGE`](Interests::EDGE) | yes | yes | for [`TcpStream`]; another socket gets `Unsupported` |
 //! | [`poll_timeout`](Poll::poll_timeout) finer than 1 ms | yes (Linux 5.11 and newer, else rounded up) | yes | rounded up |
 //!
-//! Urgent (out-of-band) data as an interest is offered on none of them.
+//! Urgent (out-of-band) data as an interest is offered on none of them. [Why each of these is as it is](guide::ch08_one_api).
+//!
+//! # Features
+//!
+//! `trace`, off by default and free of cost then, prints each system call of the library as it returns to standard error,
+//! one line each, in the manner of `strace`:
+//!
+//! ```text
+//! epoll_ctl(3, EPOLL_CTL_ADD, 7, {EPOLLIN|EPOLLRDHUP|EPOLLONESHOT, token=10}) = 0
+//! epoll_wait(3, [{EPOLLIN, token=10}], 64, -1) = 1
+//! ```
 
 #![warn(missing_docs, missing_debug_implementations, unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]
@@ -107,6 +121,7 @@ compile_error!(
 );
 
 mod contract;
+pub mod guide;
 mod stream;
 mod trace;
 #[cfg(unix)]
@@ -200,7 +215,7 @@ impl Poll {
     /// # Platform notes
     ///
     /// On Windows a source that was registered just before may need a moment more than a poll with timeout 0 gives it.
-    #[inline(always)]
+    #[inline]
     pub fn poll(&mut self, events: &mut Events, timeout_ms: Option<i32>) -> io::Result<usize> {
         let timeout = timeout_ms.map(|ms| Duration::from_millis(ms.max(0) as u64));
         self.selector.select(events, timeout)?;
@@ -217,7 +232,7 @@ impl Poll {
     /// # Platform notes
     ///
     /// Nanoseconds on Linux 5.11 and newer and on macOS and the BSDs, else whole milliseconds.
-    #[inline(always)]
+    #[inline]
     pub fn poll_timeout(&mut self, events: &mut Events, timeout: Duration) -> io::Result<usize> {
         self.selector.select(events, Some(timeout))?;
         Ok(events.len())
