@@ -42,25 +42,27 @@
 //! the socket may come back as another one's. [`TcpStream`] therefore ends its registration when it is dropped; and of any
 //! other socket we make sure that it is still the one that was registered, by a mark, before we ask by its number again.
 
+use crate::afd::{self, FAILED, GONE, READ, WRITE};
 use crate::trace::{self, trace};
 use crate::wait::wait;
+use crate::winsock::base_socket;
 use crate::{closed, Events, Interests, Token};
-use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{self, IoSlice, Write};
-use std::mem::{self, size_of};
-use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
+use std::io;
+use std::mem;
+use std::net;
 use std::os::windows::io::{
-    AsRawHandle, AsRawSocket, AsSocket, BorrowedSocket, FromRawHandle, FromRawSocket,
-    IntoRawSocket, OwnedHandle, OwnedSocket, RawHandle, RawSocket,
+    AsRawHandle, AsRawSocket, FromRawHandle, OwnedHandle, RawHandle, RawSocket,
 };
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 pub use crate::stream::TcpStream;
+pub use crate::winsock::Source;
+pub(crate) use crate::winsock::{connect, forbid_sigpipe, send_vectored};
 
 /// The most packets taken out of the port in one call.
 const MAX_PACKETS: usize = 4096;
@@ -76,12 +78,6 @@ const KEY_POLL: usize = 0;
 const KEY_WAKE: usize = 1;
 /// The queue was closed. The packet owns nothing; it only ends the wait.
 const KEY_CLOSE: usize = 2;
-
-// What a socket can be in, in the words of the driver.
-const READ: u32 = ffi::AFD_POLL_RECEIVE | ffi::AFD_POLL_ACCEPT | ffi::AFD_POLL_DISCONNECT;
-const WRITE: u32 = ffi::AFD_POLL_SEND;
-const FAILED: u32 = ffi::AFD_POLL_ABORT | ffi::AFD_POLL_CONNECT_FAIL;
-const GONE: u32 = ffi::AFD_POLL_LOCAL_CLOSE;
 
 /// What the selector, its registrators, registrations and wakers share.
 struct Queue {
@@ -188,6 +184,19 @@ impl fmt::Debug for Queue {
     }
 }
 
+/// Makes a port, or associates a handle with one: the packets of its operations come there.
+fn make_port(handle: RawHandle, port: RawHandle) -> io::Result<RawHandle> {
+    // How many threads may be busy with packets before the port keeps the next ones back. It counts those that took one some
+    // time ago and do other things now, so for a queue that moves from thread to thread any small number is wrong.
+    let threads = i32::MAX as u32;
+    // SAFETY: the call takes no memory, and what is no handle is an error.
+    let port = unsafe { ffi::CreateIoCompletionPort(handle, port, KEY_POLL, threads) };
+    check_handle(
+        port,
+        format_args!("CreateIoCompletionPort({handle:?}, {port:?}, {KEY_POLL}, {threads})"),
+    )
+}
+
 /// What was in a packet.
 enum Packet {
     Poll(Arc<Registration>),
@@ -228,11 +237,8 @@ impl Selector {
     ///
     /// The system's error when it has no room for another queue.
     pub fn new() -> io::Result<Selector> {
-        // SAFETY: no pointers; INVALID_HANDLE_VALUE with a null port is the way to ask for a new one.
-        let port = unsafe {
-            ffi::CreateIoCompletionPort(ffi::INVALID_HANDLE_VALUE, ptr::null_mut(), 0, 1)
-        };
-        let port = check_handle(port, format_args!("CreateIoCompletionPort(-1, 0, 0, 1)"))?;
+        // No handle and no port: the way to ask for a new one.
+        let port = make_port(ffi::INVALID_HANDLE_VALUE, ptr::null_mut())?;
         // SAFETY: the handle was just made and nobody else knows it.
         let port = unsafe { OwnedHandle::from_raw_handle(port) };
         let queue = Queue {
@@ -480,7 +486,10 @@ impl Table {
         if let Some(helper) = self.helpers.iter().rev().find(has_room) {
             return Ok(Arc::clone(helper));
         }
-        let helper = Arc::new(open_afd(port)?);
+        let helper = afd::open()?;
+        afd::mark(helper.as_raw_handle())?;
+        make_port(helper.as_raw_handle(), port.as_raw_handle())?;
+        let helper = Arc::new(helper);
         self.helpers.push(Arc::clone(&helper));
         Ok(helper)
     }
@@ -493,7 +502,6 @@ fn mask(interests: Interests) -> u32 {
         mask |= READ;
     }
     if interests.is_writable() {
-        // Not AFD_POLL_CONNECT, which stays set for ever: a connection that stands can be written to.
         mask |= WRITE;
     }
     mask
@@ -511,19 +519,8 @@ struct Registration {
     /// The system's own socket, where a layered service provider has put one of its own on top.
     base: RawSocket,
     state: Mutex<State>,
-    /// Ours while the state is idle and the kernel's otherwise.
-    block: UnsafeCell<Block>,
-}
-
-// SAFETY: `block` alone is not Sync. It is touched under the lock of `state` and only while that says idle, so never by
-// two threads at once, nor by a thread and the kernel.
-unsafe impl Sync for Registration {}
-
-/// What is lent to the kernel: it puts there how a request ended and what it found.
-#[derive(Default)]
-struct Block {
-    iosb: ffi::IO_STATUS_BLOCK,
-    info: ffi::AFD_POLL_INFO,
+    /// Ours while the state says idle, and the kernel's otherwise.
+    request: afd::Request,
 }
 
 struct State {
@@ -572,9 +569,9 @@ impl Registration {
                 wanted: 0,
                 asked: 0,
             }),
-            block: UnsafeCell::default(),
+            request: afd::Request::new(),
         };
-        skip_event(registration.base as RawHandle)?;
+        afd::mark(registration.base as RawHandle)?;
         Ok(Arc::new(registration))
     }
 
@@ -605,14 +602,14 @@ impl Registration {
     fn rearm(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let lends = state.is_alive && state.wanted != 0 && state.block == BlockState::Idle;
         let armed = if lends && !state.is_own && !self.is_same_socket() {
-            Err(io::Error::from_raw_os_error(ffi::ERROR_INVALID_HANDLE))
+            Err(io::Error::from_raw_os_error(afd::ERROR_INVALID_HANDLE))
         } else {
             self.arm(&mut state)
         };
         match armed {
             Ok(()) => {}
             // The socket is closed.
-            Err(error) if error.raw_os_error() == Some(ffi::ERROR_INVALID_HANDLE) => {
+            Err(error) if error.raw_os_error() == Some(afd::ERROR_INVALID_HANDLE) => {
                 self.gone(state)
             }
             Err(_) => self.fail(&mut state),
@@ -634,87 +631,39 @@ impl Registration {
         drop(unsafe { Arc::from_raw(lent) });
     }
 
-    /// Sends the request. The block is idle before and pending afterwards.
+    /// Sends the request.
     fn submit(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
-        let block = self.block.get();
         let asked = state.wanted | FAILED | GONE;
-        let request = Block {
-            iosb: ffi::IO_STATUS_BLOCK::default(),
-            info: ffi::AFD_POLL_INFO {
-                Timeout: i64::MAX,
-                NumberOfHandles: 1,
-                Exclusive: 0,
-                Handles: [ffi::AFD_POLL_HANDLE_INFO {
-                    Handle: self.base,
-                    Events: asked,
-                    Status: 0,
-                }],
-            },
-        };
-        // SAFETY: the block is idle, so the kernel does not have it, and the lock of `state` keeps other threads away.
-        unsafe { block.write(request) };
         let lent = self.lend(state);
-        let helper = self.helper.as_raw_handle();
-        let size = size_of::<ffi::AFD_POLL_INFO>() as u32;
-        // SAFETY: the kernel may write to both parts of the block until the packet of this request is taken out. The
-        // reference `lent` keeps the block in its place until then; `open` frees it with the packet. If the request is
-        // refused, there is no packet and the kernel is done with the block when the call returns.
-        let status = unsafe {
-            ffi::NtDeviceIoControlFile(
-                helper,
-                ptr::null_mut(),
-                ptr::null_mut(),
-                lent as *mut _,
-                ptr::addr_of_mut!((*block).iosb),
-                ffi::IOCTL_AFD_POLL,
-                ptr::addr_of_mut!((*block).info).cast(),
-                size,
-                ptr::addr_of_mut!((*block).info).cast(),
-                size,
-            )
+        // SAFETY: it was idle, so the kernel does not have it, and the lock of `state` keeps other threads away. The reference
+        // `lent` keeps it where it is; `open` frees that with the packet.
+        let sent = unsafe {
+            self.request
+                .send(&self.helper, self.base, asked, lent.cast())
         };
-        let (base, events) = (self.base, trace::events(asked));
-        let result = check_status(
-            status,
-            format_args!("NtDeviceIoControlFile({helper:?}, IOCTL_AFD_POLL, {base}, {events})"),
-        );
-        match result {
-            // Pending is the usual answer. One that has ended at once has put its packet into the port all the same.
+        match sent {
             Ok(()) => {
                 state.asked = asked;
                 state.is_renewed = false;
             }
             Err(_) => self.unlend(state, lent),
         }
-        result
+        sent
     }
 
-    /// Calls the pending request off. Its packet comes all the same.
+    /// Calls the request off.
     fn cancel(&self, state: &mut State) {
-        let helper = self.helper.as_raw_handle();
-        let mut iosb = ffi::IO_STATUS_BLOCK::default();
-        // SAFETY: the kernel looks for the request with this address and reads nothing behind it; `iosb` is a local of ours.
-        let status = unsafe {
-            let request = ptr::addr_of_mut!((*self.block.get()).iosb);
-            ffi::NtCancelIoFileEx(helper, request, &mut iosb)
-        };
-        // Not found: it has just ended by itself, and the packet says how.
-        let _ = check_status(
-            status,
-            format_args!("NtCancelIoFileEx({:?}, {})", helper, self.base),
-        );
+        self.request.cancel(&self.helper);
         state.block = BlockState::Cancelled;
     }
 
-    /// Makes an answer that says the socket has failed, as if the driver had: for a request that could not be sent.
+    /// Answers the request that could not be sent, as if the driver had: the socket has failed.
     fn fail(self: &Arc<Self>, state: &mut State) {
-        let mut block = Block::default();
-        block.iosb.Status = ffi::STATUS_UNSUCCESSFUL;
-        // SAFETY: the block is idle, so the kernel does not have it, and the lock of `state` keeps other threads away.
-        unsafe { self.block.get().write(block) };
+        // SAFETY: it is idle, so the kernel does not have it, and the lock of `state` keeps other threads away.
+        unsafe { self.request.fail() };
         let lent = self.lend(state);
         if self.queue.post(KEY_POLL, lent.cast()).is_err() {
-            // Neither this socket nor the port: nothing is left to tell it with.
+            // Neither the driver nor the port: there is nothing left to tell it with.
             self.unlend(state, lent);
         }
     }
@@ -740,20 +689,12 @@ impl Registration {
     /// The packet was taken out, the block is ours again: what does it say?
     fn answered(self: Arc<Self>, level: &mut Vec<Arc<Registration>>) -> Option<Event> {
         let mut state = self.state();
-        // SAFETY: the kernel is done with the block when its packet is taken out, and the lock of `state` keeps other
-        // threads away.
-        let Block { iosb, info } = unsafe { self.block.get().read() };
+        // SAFETY: its packet was taken out, so the kernel is done with it, and the lock of `state` keeps other threads away.
+        let found = unsafe { self.request.answer() };
         state.block = BlockState::Idle;
         if !state.is_alive {
             return None;
         }
-        let found = match iosb.Status {
-            // Called off, or without an answer.
-            ffi::STATUS_CANCELLED => 0,
-            status if status < 0 => ffi::AFD_POLL_CONNECT_FAIL,
-            _ if info.NumberOfHandles == 0 => 0,
-            _ => info.Handles[0].Events,
-        };
         // Registered again while this was on its way: perhaps as another socket, of which it says nothing.
         if found & GONE != 0 && !state.is_renewed {
             self.gone(state);
@@ -798,147 +739,11 @@ impl Registration {
 
     /// Whether the number still is that of the socket that was registered, as far as the mark tells.
     fn is_same_socket(&self) -> bool {
-        match skips_event(self.base as RawHandle) {
+        match afd::is_marked(self.base as RawHandle) {
             Ok(is_marked) => is_marked,
-            Err(error) => error.raw_os_error() != Some(ffi::ERROR_INVALID_HANDLE),
+            Err(error) => error.raw_os_error() != Some(afd::ERROR_INVALID_HANDLE),
         }
     }
-}
-
-/// Opens the driver, with room for requests, and associates the handle with `port`.
-fn open_afd(port: &OwnedHandle) -> io::Result<OwnedHandle> {
-    // Any name below the device will do, but there must be one.
-    const NAME: &str = "\\Device\\Afd\\minimio";
-    let mut letters: Vec<u16> = NAME.encode_utf16().collect();
-    let bytes = (letters.len() * size_of::<u16>()) as u16;
-    let mut name = ffi::UNICODE_STRING {
-        Length: bytes,
-        MaximumLength: bytes,
-        Buffer: letters.as_mut_ptr(),
-    };
-    let mut attributes = ffi::OBJECT_ATTRIBUTES {
-        Length: size_of::<ffi::OBJECT_ATTRIBUTES>() as u32,
-        RootDirectory: ptr::null_mut(),
-        ObjectName: &mut name,
-        // Not OBJ_INHERIT: child processes do not get it.
-        Attributes: 0,
-        SecurityDescriptor: ptr::null_mut(),
-        SecurityQualityOfService: ptr::null_mut(),
-    };
-    let mut handle = ptr::null_mut();
-    let mut iosb = ffi::IO_STATUS_BLOCK::default();
-    // SAFETY: the pointers are null or to locals that outlive the call, which ends before it returns.
-    let status = unsafe {
-        ffi::NtCreateFile(
-            &mut handle,
-            ffi::SYNCHRONIZE,
-            &mut attributes,
-            &mut iosb,
-            ptr::null_mut(),
-            0,
-            ffi::FILE_SHARE_READ | ffi::FILE_SHARE_WRITE,
-            ffi::FILE_OPEN,
-            0,
-            ptr::null_mut(),
-            0,
-        )
-    };
-    check_status(status, format_args!("NtCreateFile({})", NAME))?;
-    // SAFETY: the handle was just made and nobody else knows it.
-    let helper = unsafe { OwnedHandle::from_raw_handle(handle) };
-    let port = port.as_raw_handle();
-    // SAFETY: both handles are open; the call takes no memory.
-    let same = unsafe { ffi::CreateIoCompletionPort(handle, port, KEY_POLL, 0) };
-    check_handle(
-        same,
-        format_args!(
-            "CreateIoCompletionPort({:?}, {:?}, {}, 0)",
-            handle, port, KEY_POLL
-        ),
-    )?;
-    skip_event(handle)?;
-    Ok(helper)
-}
-
-/// Tells the kernel not to signal the handle itself when an operation ends, for nobody waits for that.
-///
-/// On a handle of the driver it saves a little work. On a socket it is the mark by which we know it again: a new socket does
-/// not have it, whatever its number, and no other call takes it away.
-fn skip_event(handle: RawHandle) -> io::Result<()> {
-    // The other mode, no packet for an operation that ends at once, would lose events.
-    let mode = ffi::FILE_SKIP_SET_EVENT_ON_HANDLE;
-    // SAFETY: the call takes no memory; a number that is no handle is an error.
-    let ret = unsafe { ffi::SetFileCompletionNotificationModes(handle, mode) };
-    check_bool(
-        ret,
-        format_args!("SetFileCompletionNotificationModes({:?}, {})", handle, mode),
-    )
-}
-
-/// Whether `handle` has that mark.
-fn skips_event(handle: RawHandle) -> io::Result<bool> {
-    let mut iosb = ffi::IO_STATUS_BLOCK::default();
-    let mut flags = 0u32;
-    // SAFETY: the kernel writes 4 bytes to `flags` before it returns; a number that is no handle is an error.
-    let status = unsafe {
-        ffi::NtQueryInformationFile(
-            handle,
-            &mut iosb,
-            ptr::addr_of_mut!(flags).cast(),
-            size_of::<u32>() as u32,
-            ffi::FileIoCompletionNotificationInformation,
-        )
-    };
-    check_status(
-        status,
-        format_args!(
-            "NtQueryInformationFile({:?}, FileIoCompletionNotificationInformation)",
-            handle
-        ),
-    )?;
-    Ok(flags & u32::from(ffi::FILE_SKIP_SET_EVENT_ON_HANDLE) != 0)
-}
-
-/// The system's own socket below `socket`: that same one, unless a layered service provider sits on top of it.
-fn base_socket(socket: RawSocket) -> io::Result<RawSocket> {
-    let error = match query_socket(socket, ffi::SIO_BASE_HANDLE) {
-        Err(error) if error.raw_os_error() != Some(ffi::WSAENOTSOCK) => error,
-        answer => return answer,
-    };
-    // Some providers block that question on purpose, but answer one of these, which go down a single layer.
-    for code in [
-        ffi::SIO_BSP_HANDLE_SELECT,
-        ffi::SIO_BSP_HANDLE_POLL,
-        ffi::SIO_BSP_HANDLE,
-    ] {
-        match query_socket(socket, code) {
-            Ok(below) if below != socket => return base_socket(below),
-            _ => {}
-        }
-    }
-    Err(error)
-}
-
-/// Asks Winsock for another socket that belongs to `socket`.
-fn query_socket(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
-    let mut answer: RawSocket = 0;
-    let mut length = 0;
-    // SAFETY: Winsock writes one socket to `answer`, whose size it is told.
-    let ret = unsafe {
-        ffi::WSAIoctl(
-            socket,
-            code,
-            ptr::null(),
-            0,
-            ptr::addr_of_mut!(answer).cast(),
-            size_of::<RawSocket>() as u32,
-            &mut length,
-            ptr::null_mut(),
-            ptr::null_mut(),
-        )
-    };
-    check_socket(ret, format_args!("WSAIoctl({}, {:#x})", socket, code))?;
-    Ok(answer)
 }
 
 impl fmt::Debug for Registration {
@@ -981,7 +786,7 @@ impl Event {
     /// The peer will send no more. What it sent before can still be read.
     #[inline]
     pub fn is_read_closed(&self) -> bool {
-        self.found & (ffi::AFD_POLL_DISCONNECT | FAILED) != 0
+        self.found & (afd::READ_CLOSED | FAILED) != 0
     }
 
     /// Nothing more can be sent.
@@ -993,7 +798,7 @@ impl Event {
     /// The source has failed: a refused connect, a reset. On a stream `take_error` says why.
     #[inline]
     pub fn is_error(&self) -> bool {
-        self.found & ffi::AFD_POLL_CONNECT_FAIL != 0
+        self.found & afd::ERROR != 0
     }
 }
 
@@ -1074,20 +879,18 @@ impl Waker {
         queue.in_flight.fetch_add(1, Ordering::SeqCst);
         let owned = Arc::into_raw(Arc::clone(&self.inner));
         let posted = if queue.is_closed() {
-            Err(closed())
+            Ok(false)
         } else {
-            queue.post(KEY_WAKE, owned.cast())
+            queue.post(KEY_WAKE, owned.cast()).map(|()| true)
         };
-        if posted.is_err() {
+        if !matches!(posted, Ok(true)) {
             queue.in_flight.fetch_sub(1, Ordering::SeqCst);
             // SAFETY: the reference was given away just above, and there is no packet that could give it back.
             drop(unsafe { Arc::from_raw(owned) });
+            // The next wake tries again.
             self.inner.is_posted.store(false, Ordering::Release);
         }
-        if queue.is_closed() {
-            return Ok(());
-        }
-        posted
+        posted.map(drop)
     }
 }
 
@@ -1100,50 +903,6 @@ impl WakerInner {
             ready: READ,
             found: 0,
         }
-    }
-}
-
-/// What can be registered, as it is: std's sockets, `OwnedSocket`, `BorrowedSocket`, [`TcpStream`] and references to
-/// them; another crate's socket through `&socket.as_socket()`.
-///
-/// A raw number cannot be: whoever holds a `RawSocket` borrows it first and so vouches that it is open.
-///
-/// # Platform notes
-///
-/// On Unix: everything that is `AsFd`.
-pub trait Source: Watched {}
-
-impl<T: Watched> Source for T {}
-
-/// Keeps [`Source`] to the types named there, and says what a type knows about edges.
-pub trait Watched: AsSocket {
-    /// What edge mode remembers, if the type can notice a `WouldBlock`.
-    fn edge(&self) -> Option<&Edge> {
-        None
-    }
-}
-
-impl Watched for net::TcpStream {}
-impl Watched for TcpListener {}
-impl Watched for UdpSocket {}
-impl Watched for OwnedSocket {}
-impl Watched for BorrowedSocket<'_> {}
-
-impl Watched for TcpStream {
-    fn edge(&self) -> Option<&Edge> {
-        Some(&self.edge)
-    }
-}
-
-impl<T: Watched> Watched for &T {
-    fn edge(&self) -> Option<&Edge> {
-        (**self).edge()
-    }
-}
-
-impl<T: Watched> Watched for &mut T {
-    fn edge(&self) -> Option<&Edge> {
-        (**self).edge()
     }
 }
 
@@ -1197,168 +956,6 @@ impl Drop for Edge {
     }
 }
 
-/// Begins to connect a new non-blocking socket.
-pub(crate) fn connect(address: SocketAddr) -> io::Result<net::TcpStream> {
-    let socket = tcp_socket(&address)?;
-    socket.set_nonblocking(true)?;
-    if address.ip().is_loopback() {
-        refuse_fast(&socket);
-    }
-    let started = match address {
-        SocketAddr::V4(address) => connect_to(&socket, &ffi::sockaddr_in::from(address)),
-        SocketAddr::V6(address) => connect_to(&socket, &ffi::sockaddr_in6::from(address)),
-    };
-    match started {
-        // The usual answer: it goes on in the background.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(socket),
-        started => started.map(|()| socket),
-    }
-}
-
-/// `connect` with the address record of either family.
-fn connect_to<A: fmt::Debug>(socket: &net::TcpStream, address: &A) -> io::Result<()> {
-    let number = socket.as_raw_socket();
-    let first: *const A = address;
-    // SAFETY: both callers pass a socket address of the system, and the length is its own.
-    let ret = unsafe { ffi::connect(number, first.cast(), size_of::<A>() as i32) };
-    check_socket(ret, format_args!("connect({number}, {address:?})"))
-}
-
-/// Asks Windows to take the first refusal for an answer instead of trying for two seconds. On this machine nobody will begin
-/// to listen in between. If it cannot, it takes longer.
-fn refuse_fast(socket: &net::TcpStream) {
-    let number = socket.as_raw_socket();
-    let parameters = ffi::TCP_INITIAL_RTO_PARAMETERS {
-        Rtt: ffi::TCP_INITIAL_RTO_UNSPECIFIED_RTT,
-        MaxSynRetransmissions: ffi::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS,
-    };
-    let mut length = 0;
-    // SAFETY: Winsock reads `parameters`, whose size it is told, and writes nothing but `length`.
-    let ret = unsafe {
-        ffi::WSAIoctl(
-            number,
-            ffi::SIO_TCP_INITIAL_RTO,
-            ptr::addr_of!(parameters).cast(),
-            size_of::<ffi::TCP_INITIAL_RTO_PARAMETERS>() as u32,
-            ptr::null_mut(),
-            0,
-            &mut length,
-            ptr::null_mut(),
-            ptr::null_mut(),
-        )
-    };
-    let _ = check_socket(
-        ret,
-        format_args!("WSAIoctl({}, SIO_TCP_INITIAL_RTO)", number),
-    );
-}
-
-/// A new TCP socket for `address`, not inherited by child processes.
-fn tcp_socket(address: &SocketAddr) -> io::Result<net::TcpStream> {
-    // Winsock must be started first. std does that when it makes its first socket.
-    static WINSOCK: Once = Once::new();
-    WINSOCK.call_once(|| drop(UdpSocket::bind("127.0.0.1:0")));
-    let family = if address.is_ipv4() {
-        ffi::AF_INET
-    } else {
-        ffi::AF_INET6
-    };
-    // SAFETY: the call takes no memory.
-    let socket = unsafe {
-        ffi::WSASocketW(
-            family,
-            ffi::SOCK_STREAM,
-            0,
-            ptr::null_mut(),
-            0,
-            ffi::WSA_FLAG_OVERLAPPED | ffi::WSA_FLAG_NO_HANDLE_INHERIT,
-        )
-    };
-    let failed = if socket == ffi::INVALID_SOCKET {
-        ffi::SOCKET_ERROR
-    } else {
-        0
-    };
-    let family = trace::family(family);
-    check_socket(failed, format_args!("WSASocketW({family}, SOCK_STREAM, 0, NULL, 0, WSA_FLAG_OVERLAPPED|WSA_FLAG_NO_HANDLE_INHERIT)"))?;
-    // SAFETY: the socket was just made and nobody else knows it.
-    Ok(unsafe { net::TcpStream::from_raw_socket(socket) })
-}
-
-/// Sends from several buffers at once, as std does; there are no signals to be kept away here.
-pub(crate) fn send_vectored(
-    mut socket: &net::TcpStream,
-    buffers: &[IoSlice<'_>],
-) -> io::Result<usize> {
-    // Windows takes any number, but Wine hands them on to a system that takes so many.
-    socket.write_vectored(&buffers[..buffers.len().min(1024)])
-}
-
-/// Nothing to see to: there are no signals.
-pub(crate) fn forbid_sigpipe(_socket: &net::TcpStream) {}
-
-impl AsSocket for TcpStream {
-    fn as_socket(&self) -> BorrowedSocket<'_> {
-        self.socket.as_socket()
-    }
-}
-
-impl AsRawSocket for TcpStream {
-    fn as_raw_socket(&self) -> RawSocket {
-        self.socket.as_raw_socket()
-    }
-}
-
-impl IntoRawSocket for TcpStream {
-    fn into_raw_socket(self) -> RawSocket {
-        self.into_std().into_raw_socket()
-    }
-}
-
-impl From<TcpStream> for OwnedSocket {
-    fn from(stream: TcpStream) -> OwnedSocket {
-        stream.into_std().into()
-    }
-}
-
-/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
-impl From<OwnedSocket> for TcpStream {
-    fn from(socket: OwnedSocket) -> TcpStream {
-        TcpStream::adopt(socket.into())
-    }
-}
-
-/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
-impl FromRawSocket for TcpStream {
-    unsafe fn from_raw_socket(socket: RawSocket) -> TcpStream {
-        // SAFETY: the caller hands over an open socket that nobody else owns.
-        TcpStream::from(unsafe { OwnedSocket::from_raw_socket(socket) })
-    }
-}
-
-impl From<SocketAddrV4> for ffi::sockaddr_in {
-    fn from(address: SocketAddrV4) -> Self {
-        ffi::sockaddr_in {
-            sin_family: ffi::AF_INET as u16,
-            sin_port: address.port().to_be(),
-            sin_addr: address.ip().octets(),
-            sin_zero: [0; 8],
-        }
-    }
-}
-
-impl From<SocketAddrV6> for ffi::sockaddr_in6 {
-    fn from(address: SocketAddrV6) -> Self {
-        ffi::sockaddr_in6 {
-            sin6_family: ffi::AF_INET6 as u16,
-            sin6_port: address.port().to_be(),
-            sin6_flowinfo: address.flowinfo(),
-            sin6_addr: address.ip().octets(),
-            sin6_scope_id: address.scope_id(),
-        }
-    }
-}
-
 /// Calls that return a handle return null and leave the reason in `GetLastError`.
 fn check_handle(ret: RawHandle, call: fmt::Arguments<'_>) -> io::Result<RawHandle> {
     let result = if ret.is_null() {
@@ -1371,7 +968,7 @@ fn check_handle(ret: RawHandle, call: fmt::Arguments<'_>) -> io::Result<RawHandl
 }
 
 /// Calls that return a `BOOL` return FALSE, which is 0, and leave the reason in `GetLastError`.
-fn check_bool(ret: ffi::BOOL, call: fmt::Arguments<'_>) -> io::Result<()> {
+pub(crate) fn check_bool(ret: ffi::BOOL, call: fmt::Arguments<'_>) -> io::Result<()> {
     let result = if ret == 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -1381,98 +978,19 @@ fn check_bool(ret: ffi::BOOL, call: fmt::Arguments<'_>) -> io::Result<()> {
     result.map(drop)
 }
 
-/// Calls of the kernel itself return a status whose two highest bits say that it is an error.
-fn check_status(status: ffi::NTSTATUS, call: fmt::Arguments<'_>) -> io::Result<()> {
-    let result = if status as u32 >> 30 == 3 {
-        // SAFETY: the call takes no memory.
-        let code = unsafe { ffi::RtlNtStatusToDosError(status) };
-        Err(io::Error::from_raw_os_error(code as i32))
-    } else {
-        Ok(status)
-    };
-    trace(call, &result);
-    result.map(drop)
-}
-
-/// Calls of Winsock return `SOCKET_ERROR`, which is -1, and leave the reason in `WSAGetLastError`.
-fn check_socket(ret: i32, call: fmt::Arguments<'_>) -> io::Result<()> {
-    let result = if ret == ffi::SOCKET_ERROR {
-        // SAFETY: the call takes no memory.
-        let code = unsafe { ffi::WSAGetLastError() };
-        Err(io::Error::from_raw_os_error(code))
-    } else {
-        Ok(ret)
-    };
-    trace(call, &result);
-    result.map(drop)
-}
-
 /// The system's own names. <https://learn.microsoft.com/windows/win32/api/>
-#[allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
+#[allow(non_camel_case_types, non_snake_case)]
 pub(crate) mod ffi {
     use std::mem::size_of;
     use std::os::raw::c_void;
-    use std::os::windows::io::{RawHandle, RawSocket};
+    use std::os::windows::io::RawHandle;
 
     pub type BOOL = i32;
     pub type HANDLE = RawHandle;
-    pub type SOCKET = RawSocket;
-    pub type NTSTATUS = i32;
 
     pub const INVALID_HANDLE_VALUE: HANDLE = -1isize as HANDLE;
     pub const INFINITE: u32 = u32::MAX;
     pub const WAIT_TIMEOUT: i32 = 258;
-    pub const ERROR_INVALID_HANDLE: i32 = 6;
-
-    pub const STATUS_CANCELLED: NTSTATUS = 0xC000_0120_u32 as NTSTATUS;
-    pub const STATUS_UNSUCCESSFUL: NTSTATUS = 0xC000_0001_u32 as NTSTATUS;
-
-    pub const SYNCHRONIZE: u32 = 0x10_0000;
-    pub const FILE_SHARE_READ: u32 = 1;
-    pub const FILE_SHARE_WRITE: u32 = 2;
-    pub const FILE_OPEN: u32 = 1;
-    pub const FILE_SKIP_SET_EVENT_ON_HANDLE: u8 = 2;
-    pub const FileIoCompletionNotificationInformation: u32 = 41;
-
-    pub const IOCTL_AFD_POLL: u32 = 0x12024;
-    /// There is something to read.
-    pub const AFD_POLL_RECEIVE: u32 = 0x1;
-    /// There is room to write; a connection that now stands has some.
-    pub const AFD_POLL_SEND: u32 = 0x4;
-    /// The peer will send no more.
-    pub const AFD_POLL_DISCONNECT: u32 = 0x8;
-    /// The peer has reset the connection.
-    pub const AFD_POLL_ABORT: u32 = 0x10;
-    /// The socket was closed, here.
-    pub const AFD_POLL_LOCAL_CLOSE: u32 = 0x20;
-    /// There is a connection to accept.
-    pub const AFD_POLL_ACCEPT: u32 = 0x80;
-    /// The connection could not be made.
-    pub const AFD_POLL_CONNECT_FAIL: u32 = 0x100;
-
-    pub const INVALID_SOCKET: SOCKET = SOCKET::MAX;
-    pub const SOCKET_ERROR: i32 = -1;
-    pub const WSAENOTSOCK: i32 = 10038;
-    pub const AF_INET: i32 = 2;
-    pub const AF_INET6: i32 = 23;
-    pub const SOCK_STREAM: i32 = 1;
-    pub const WSA_FLAG_OVERLAPPED: u32 = 0x1;
-    pub const WSA_FLAG_NO_HANDLE_INHERIT: u32 = 0x80;
-    pub const SIO_BSP_HANDLE: u32 = 0x4800_001B;
-    pub const SIO_BSP_HANDLE_SELECT: u32 = 0x4800_001C;
-    pub const SIO_BSP_HANDLE_POLL: u32 = 0x4800_001D;
-    pub const SIO_BASE_HANDLE: u32 = 0x4800_0022;
-    pub const SIO_TCP_INITIAL_RTO: u32 = 0x9800_0011;
-    pub const TCP_INITIAL_RTO_UNSPECIFIED_RTT: u16 = u16::MAX;
-    pub const TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS: u8 = 0xFE;
-
-    /// How an operation ended. The status shares its place with a pointer, so what follows is aligned like one.
-    #[repr(C)]
-    #[derive(Clone, Copy, Default)]
-    pub struct IO_STATUS_BLOCK {
-        pub Status: NTSTATUS,
-        pub Information: usize,
-    }
 
     /// One packet: the key of the handle or of the post, the pointer that was given along, the status and a number.
     #[repr(C)]
@@ -1489,83 +1007,8 @@ pub(crate) mod ffi {
     // SAFETY: as above.
     unsafe impl Sync for OVERLAPPED_ENTRY {}
 
-    /// One socket of a request: which, what for, and in the answer what it is in.
-    #[repr(C)]
-    #[derive(Clone, Copy, Default)]
-    pub struct AFD_POLL_HANDLE_INFO {
-        pub Handle: SOCKET,
-        pub Events: u32,
-        pub Status: NTSTATUS,
-    }
-
-    /// A request to the driver, here for one socket, and in the same place the answer: for how many sockets
-    /// there is one.
-    #[repr(C)]
-    #[derive(Clone, Copy, Default)]
-    pub struct AFD_POLL_INFO {
-        /// In 100 ns; the highest value is none.
-        pub Timeout: i64,
-        pub NumberOfHandles: u32,
-        /// Not 0 to end the requests of others for the same socket.
-        pub Exclusive: u32,
-        pub Handles: [AFD_POLL_HANDLE_INFO; 1],
-    }
-
-    /// Lengths in bytes.
-    #[repr(C)]
-    pub struct UNICODE_STRING {
-        pub Length: u16,
-        pub MaximumLength: u16,
-        pub Buffer: *mut u16,
-    }
-
-    #[repr(C)]
-    pub struct OBJECT_ATTRIBUTES {
-        pub Length: u32,
-        pub RootDirectory: HANDLE,
-        pub ObjectName: *mut UNICODE_STRING,
-        pub Attributes: u32,
-        pub SecurityDescriptor: *mut c_void,
-        pub SecurityQualityOfService: *mut c_void,
-    }
-
-    #[repr(C)]
-    pub struct TCP_INITIAL_RTO_PARAMETERS {
-        pub Rtt: u16,
-        pub MaxSynRetransmissions: u8,
-    }
-
-    #[repr(C)]
-    pub struct sockaddr_in {
-        pub sin_family: u16,
-        /// Big-endian.
-        pub sin_port: u16,
-        pub sin_addr: [u8; 4],
-        pub sin_zero: [u8; 8],
-    }
-
-    #[repr(C)]
-    pub struct sockaddr_in6 {
-        pub sin6_family: u16,
-        /// Big-endian.
-        pub sin6_port: u16,
-        pub sin6_flowinfo: u32,
-        pub sin6_addr: [u8; 16],
-        pub sin6_scope_id: u32,
-    }
-
     // A wrong layout does not compile.
-    const _: () = {
-        let pointer = size_of::<usize>();
-        assert!(size_of::<IO_STATUS_BLOCK>() == 2 * pointer);
-        assert!(size_of::<OVERLAPPED_ENTRY>() == 4 * pointer);
-        assert!(size_of::<AFD_POLL_HANDLE_INFO>() == pointer + 8);
-        assert!(size_of::<AFD_POLL_INFO>() == 32);
-        assert!(size_of::<UNICODE_STRING>() == 2 * pointer);
-        assert!(size_of::<OBJECT_ATTRIBUTES>() == 6 * pointer);
-        assert!(size_of::<TCP_INITIAL_RTO_PARAMETERS>() == 4);
-        assert!(size_of::<sockaddr_in>() == 16 && size_of::<sockaddr_in6>() == 28);
-    };
+    const _: () = assert!(size_of::<OVERLAPPED_ENTRY>() == 4 * size_of::<usize>());
 
     #[link(name = "kernel32")]
     extern "system" {
@@ -1599,102 +1042,5 @@ pub(crate) mod ffi {
             key: usize,
             overlapped: *mut c_void,
         ) -> BOOL;
-
-        /// Sets how the end of an operation on a handle is made known. FALSE with `GetLastError` on failure.
-        /// <https://learn.microsoft.com/windows/win32/api/winbase/nf-winbase-setfilecompletionnotificationmodes>
-        pub fn SetFileCompletionNotificationModes(file: HANDLE, flags: u8) -> BOOL;
-    }
-
-    #[link(name = "ntdll")]
-    extern "system" {
-        /// Opens a file or device. Returns an NTSTATUS.
-        /// <https://learn.microsoft.com/windows/win32/api/winternl/nf-winternl-ntcreatefile>
-        pub fn NtCreateFile(
-            file: *mut HANDLE,
-            access: u32,
-            attributes: *mut OBJECT_ATTRIBUTES,
-            iosb: *mut IO_STATUS_BLOCK,
-            allocation: *mut i64,
-            file_attributes: u32,
-            share: u32,
-            disposition: u32,
-            options: u32,
-            extended: *mut c_void,
-            extended_length: u32,
-        ) -> NTSTATUS;
-
-        /// Sends a request to a driver. Returns an NTSTATUS: unless that is an error, a packet comes when the request ends,
-        /// with `context` in it, and until then `iosb` and `output` are the kernel's.
-        /// <https://learn.microsoft.com/windows/win32/api/winternl/nf-winternl-ntdeviceiocontrolfile>
-        pub fn NtDeviceIoControlFile(
-            file: HANDLE,
-            event: HANDLE,
-            apc: *mut c_void,
-            context: *mut c_void,
-            iosb: *mut IO_STATUS_BLOCK,
-            code: u32,
-            input: *mut c_void,
-            input_length: u32,
-            output: *mut c_void,
-            output_length: u32,
-        ) -> NTSTATUS;
-
-        /// Calls off the request on `file` that was sent with `request`. Returns an NTSTATUS: an error if there is none.
-        /// <https://learn.microsoft.com/windows/win32/fileio/cancelioex-func> is made of it.
-        pub fn NtCancelIoFileEx(
-            file: HANDLE,
-            request: *mut IO_STATUS_BLOCK,
-            iosb: *mut IO_STATUS_BLOCK,
-        ) -> NTSTATUS;
-
-        /// Tells about a file, here a `u32` of the modes set by `SetFileCompletionNotificationModes`. Returns an NTSTATUS.
-        /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile>
-        pub fn NtQueryInformationFile(
-            file: HANDLE,
-            iosb: *mut IO_STATUS_BLOCK,
-            information: *mut c_void,
-            length: u32,
-            class: u32,
-        ) -> NTSTATUS;
-
-        /// The error code of Windows for a status of the kernel.
-        /// <https://learn.microsoft.com/windows/win32/api/winternl/nf-winternl-rtlntstatustodoserror>
-        pub fn RtlNtStatusToDosError(status: NTSTATUS) -> u32;
-    }
-
-    #[link(name = "ws2_32")]
-    extern "system" {
-        /// Asks or tells a socket something. Returns 0, -1 with `WSAGetLastError` on failure.
-        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaioctl>
-        pub fn WSAIoctl(
-            socket: SOCKET,
-            code: u32,
-            input: *const c_void,
-            input_length: u32,
-            output: *mut c_void,
-            output_length: u32,
-            written: *mut u32,
-            overlapped: *mut c_void,
-            completion: *mut c_void,
-        ) -> i32;
-
-        /// Makes a socket. Returns `INVALID_SOCKET` with `WSAGetLastError` on failure.
-        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketw>
-        pub fn WSASocketW(
-            family: i32,
-            kind: i32,
-            protocol: i32,
-            info: *mut c_void,
-            group: u32,
-            flags: u32,
-        ) -> SOCKET;
-
-        /// Connects, or begins to. Returns 0, -1 with `WSAGetLastError` (`WSAEWOULDBLOCK`) otherwise.
-        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-connect>
-        pub fn connect(socket: SOCKET, address: *const c_void, length: i32) -> i32;
-
-        /// Why the last call of this thread failed.
-        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsagetlasterror>
-        pub fn WSAGetLastError() -> i32;
     }
 }

@@ -1,7 +1,9 @@
 //! What the calls of Windows look like.
 
 use super::{list, names, Flags, Names};
-use crate::platform::ffi;
+use crate::afd::ffi;
+use crate::platform::ffi::OVERLAPPED_ENTRY;
+use crate::winsock::ffi as winsock;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -36,7 +38,7 @@ pub(crate) fn events(bits: u32) -> Flags {
 }
 
 /// What a wait has taken out of the port.
-pub(crate) struct Packets<'a>(pub(crate) &'a [ffi::OVERLAPPED_ENTRY]);
+pub(crate) struct Packets<'a>(pub(crate) &'a [OVERLAPPED_ENTRY]);
 
 impl fmt::Debug for Packets<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,7 +46,7 @@ impl fmt::Debug for Packets<'_> {
     }
 }
 
-impl fmt::Debug for ffi::OVERLAPPED_ENTRY {
+impl fmt::Debug for OVERLAPPED_ENTRY {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -56,21 +58,21 @@ impl fmt::Debug for ffi::OVERLAPPED_ENTRY {
 
 /// The first argument of `WSASocketW`.
 pub(crate) fn family(family: i32) -> &'static str {
-    if family == ffi::AF_INET {
+    if family == winsock::AF_INET {
         "AF_INET"
     } else {
         "AF_INET6"
     }
 }
 
-impl fmt::Debug for ffi::sockaddr_in {
+impl fmt::Debug for winsock::sockaddr_in {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = u16::from_be(self.sin_port);
         write!(f, "{{AF_INET, {}:{}}}", Ipv4Addr::from(self.sin_addr), port)
     }
 }
 
-impl fmt::Debug for ffi::sockaddr_in6 {
+impl fmt::Debug for winsock::sockaddr_in6 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = u16::from_be(self.sin6_port);
         let address = Ipv6Addr::from(self.sin6_addr);

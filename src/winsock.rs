@@ -1,0 +1,366 @@
+//! The sockets of Windows: which can be registered, how one is connected, and the socket side of a [`TcpStream`].
+
+use crate::platform::Edge;
+use crate::trace::{self, trace};
+use crate::TcpStream;
+use std::fmt;
+use std::io::{self, IoSlice, Write};
+use std::mem::size_of;
+use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
+use std::os::windows::io::{
+    AsRawSocket, AsSocket, BorrowedSocket, FromRawSocket, IntoRawSocket, OwnedSocket, RawSocket,
+};
+use std::ptr;
+use std::sync::Once;
+
+/// What can be registered, as it is: std's sockets, `OwnedSocket`, `BorrowedSocket`, [`TcpStream`] and references to
+/// them; another crate's socket through `&socket.as_socket()`.
+///
+/// A raw number cannot be: whoever holds a `RawSocket` borrows it first and so vouches that it is open.
+///
+/// # Platform notes
+///
+/// On Unix: everything that is `AsFd`.
+pub trait Source: Watched {}
+
+impl<T: Watched> Source for T {}
+
+/// Keeps [`Source`] to the types named there, and says what a type knows about edges.
+pub trait Watched: AsSocket {
+    /// What edge mode remembers, if the type can notice a `WouldBlock`.
+    fn edge(&self) -> Option<&Edge> {
+        None
+    }
+}
+
+impl Watched for net::TcpStream {}
+impl Watched for TcpListener {}
+impl Watched for UdpSocket {}
+impl Watched for OwnedSocket {}
+impl Watched for BorrowedSocket<'_> {}
+
+impl Watched for TcpStream {
+    fn edge(&self) -> Option<&Edge> {
+        Some(&self.edge)
+    }
+}
+
+impl<T: Watched> Watched for &T {
+    fn edge(&self) -> Option<&Edge> {
+        (**self).edge()
+    }
+}
+
+impl<T: Watched> Watched for &mut T {
+    fn edge(&self) -> Option<&Edge> {
+        (**self).edge()
+    }
+}
+
+/// The system's own socket below `socket`: that same one, unless a layered service provider sits on top of it.
+pub(crate) fn base_socket(socket: RawSocket) -> io::Result<RawSocket> {
+    let error = match query_socket(socket, ffi::SIO_BASE_HANDLE) {
+        Err(error) if error.raw_os_error() != Some(ffi::WSAENOTSOCK) => error,
+        answer => return answer,
+    };
+    // Some providers block that question on purpose, but answer one of these, which go down a single layer.
+    for code in [
+        ffi::SIO_BSP_HANDLE_SELECT,
+        ffi::SIO_BSP_HANDLE_POLL,
+        ffi::SIO_BSP_HANDLE,
+    ] {
+        match query_socket(socket, code) {
+            Ok(below) if below != socket => return base_socket(below),
+            _ => {}
+        }
+    }
+    Err(error)
+}
+
+/// Asks Winsock for another socket that belongs to `socket`.
+fn query_socket(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
+    let mut answer: RawSocket = 0;
+    let mut length = 0;
+    // SAFETY: Winsock writes one socket to `answer`, whose size it is told.
+    let ret = unsafe {
+        ffi::WSAIoctl(
+            socket,
+            code,
+            ptr::null(),
+            0,
+            ptr::addr_of_mut!(answer).cast(),
+            size_of::<RawSocket>() as u32,
+            &mut length,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    check_socket(ret, format_args!("WSAIoctl({}, {:#x})", socket, code))?;
+    Ok(answer)
+}
+
+/// Begins to connect a new non-blocking socket.
+pub(crate) fn connect(address: SocketAddr) -> io::Result<net::TcpStream> {
+    let socket = tcp_socket(&address)?;
+    socket.set_nonblocking(true)?;
+    if address.ip().is_loopback() {
+        refuse_fast(&socket);
+    }
+    let started = match address {
+        SocketAddr::V4(address) => connect_to(&socket, &ffi::sockaddr_in::from(address)),
+        SocketAddr::V6(address) => connect_to(&socket, &ffi::sockaddr_in6::from(address)),
+    };
+    match started {
+        // The usual answer: it goes on in the background.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(socket),
+        started => started.map(|()| socket),
+    }
+}
+
+/// `connect` with the address record of either family.
+fn connect_to<A: fmt::Debug>(socket: &net::TcpStream, address: &A) -> io::Result<()> {
+    let number = socket.as_raw_socket();
+    let first: *const A = address;
+    // SAFETY: both callers pass a socket address of the system, and the length is its own.
+    let ret = unsafe { ffi::connect(number, first.cast(), size_of::<A>() as i32) };
+    check_socket(ret, format_args!("connect({number}, {address:?})"))
+}
+
+/// Asks Windows to take the first refusal for an answer instead of trying for two seconds. On this machine nobody will begin
+/// to listen in between. If it cannot, it takes longer.
+fn refuse_fast(socket: &net::TcpStream) {
+    let number = socket.as_raw_socket();
+    let parameters = ffi::TCP_INITIAL_RTO_PARAMETERS {
+        Rtt: ffi::TCP_INITIAL_RTO_UNSPECIFIED_RTT,
+        MaxSynRetransmissions: ffi::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS,
+    };
+    let mut length = 0;
+    // SAFETY: Winsock reads `parameters`, whose size it is told, and writes nothing but `length`.
+    let ret = unsafe {
+        ffi::WSAIoctl(
+            number,
+            ffi::SIO_TCP_INITIAL_RTO,
+            ptr::addr_of!(parameters).cast(),
+            size_of::<ffi::TCP_INITIAL_RTO_PARAMETERS>() as u32,
+            ptr::null_mut(),
+            0,
+            &mut length,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    let _ = check_socket(
+        ret,
+        format_args!("WSAIoctl({}, SIO_TCP_INITIAL_RTO)", number),
+    );
+}
+
+/// A new TCP socket for `address`, not inherited by child processes.
+fn tcp_socket(address: &SocketAddr) -> io::Result<net::TcpStream> {
+    // Winsock must be started first. std does that when it makes its first socket.
+    static WINSOCK: Once = Once::new();
+    WINSOCK.call_once(|| drop(UdpSocket::bind("127.0.0.1:0")));
+    let family = if address.is_ipv4() {
+        ffi::AF_INET
+    } else {
+        ffi::AF_INET6
+    };
+    // SAFETY: the call takes no memory.
+    let socket = unsafe {
+        ffi::WSASocketW(
+            family,
+            ffi::SOCK_STREAM,
+            0,
+            ptr::null_mut(),
+            0,
+            ffi::WSA_FLAG_OVERLAPPED | ffi::WSA_FLAG_NO_HANDLE_INHERIT,
+        )
+    };
+    let failed = if socket == ffi::INVALID_SOCKET {
+        ffi::SOCKET_ERROR
+    } else {
+        0
+    };
+    let family = trace::family(family);
+    check_socket(failed, format_args!("WSASocketW({family}, SOCK_STREAM, 0, NULL, 0, WSA_FLAG_OVERLAPPED|WSA_FLAG_NO_HANDLE_INHERIT)"))?;
+    // SAFETY: the socket was just made and nobody else knows it.
+    Ok(unsafe { net::TcpStream::from_raw_socket(socket) })
+}
+
+/// Sends from several buffers at once, as std does; there are no signals to be kept away here.
+pub(crate) fn send_vectored(
+    mut socket: &net::TcpStream,
+    buffers: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    // Windows takes any number, but Wine hands them on to a system that takes so many.
+    socket.write_vectored(&buffers[..buffers.len().min(1024)])
+}
+
+/// Nothing to see to: there are no signals.
+pub(crate) fn forbid_sigpipe(_socket: &net::TcpStream) {}
+
+impl AsSocket for TcpStream {
+    fn as_socket(&self) -> BorrowedSocket<'_> {
+        self.socket.as_socket()
+    }
+}
+
+impl AsRawSocket for TcpStream {
+    fn as_raw_socket(&self) -> RawSocket {
+        self.socket.as_raw_socket()
+    }
+}
+
+impl IntoRawSocket for TcpStream {
+    fn into_raw_socket(self) -> RawSocket {
+        self.into_std().into_raw_socket()
+    }
+}
+
+impl From<TcpStream> for OwnedSocket {
+    fn from(stream: TcpStream) -> OwnedSocket {
+        stream.into_std().into()
+    }
+}
+
+/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
+impl From<OwnedSocket> for TcpStream {
+    fn from(socket: OwnedSocket) -> TcpStream {
+        TcpStream::adopt(socket.into())
+    }
+}
+
+/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
+impl FromRawSocket for TcpStream {
+    unsafe fn from_raw_socket(socket: RawSocket) -> TcpStream {
+        // SAFETY: the caller hands over an open socket that nobody else owns.
+        TcpStream::from(unsafe { OwnedSocket::from_raw_socket(socket) })
+    }
+}
+
+impl From<SocketAddrV4> for ffi::sockaddr_in {
+    fn from(address: SocketAddrV4) -> Self {
+        ffi::sockaddr_in {
+            sin_family: ffi::AF_INET as u16,
+            sin_port: address.port().to_be(),
+            sin_addr: address.ip().octets(),
+            sin_zero: [0; 8],
+        }
+    }
+}
+
+impl From<SocketAddrV6> for ffi::sockaddr_in6 {
+    fn from(address: SocketAddrV6) -> Self {
+        ffi::sockaddr_in6 {
+            sin6_family: ffi::AF_INET6 as u16,
+            sin6_port: address.port().to_be(),
+            sin6_flowinfo: address.flowinfo(),
+            sin6_addr: address.ip().octets(),
+            sin6_scope_id: address.scope_id(),
+        }
+    }
+}
+
+/// Calls of Winsock return `SOCKET_ERROR`, which is -1, and leave the reason in `WSAGetLastError`.
+fn check_socket(ret: i32, call: fmt::Arguments<'_>) -> io::Result<()> {
+    let result = if ret == ffi::SOCKET_ERROR {
+        // SAFETY: the call takes no memory.
+        let code = unsafe { ffi::WSAGetLastError() };
+        Err(io::Error::from_raw_os_error(code))
+    } else {
+        Ok(ret)
+    };
+    trace(call, &result);
+    result.map(drop)
+}
+
+/// Winsock's own names. <https://learn.microsoft.com/windows/win32/api/winsock2/>
+#[allow(non_camel_case_types, non_snake_case)]
+pub(crate) mod ffi {
+    use std::mem::size_of;
+    use std::os::raw::c_void;
+    use std::os::windows::io::RawSocket;
+
+    pub type SOCKET = RawSocket;
+
+    pub const INVALID_SOCKET: SOCKET = SOCKET::MAX;
+    pub const SOCKET_ERROR: i32 = -1;
+    pub const WSAENOTSOCK: i32 = 10038;
+    pub const AF_INET: i32 = 2;
+    pub const AF_INET6: i32 = 23;
+    pub const SOCK_STREAM: i32 = 1;
+    pub const WSA_FLAG_OVERLAPPED: u32 = 0x1;
+    pub const WSA_FLAG_NO_HANDLE_INHERIT: u32 = 0x80;
+    pub const SIO_BSP_HANDLE: u32 = 0x4800_001B;
+    pub const SIO_BSP_HANDLE_SELECT: u32 = 0x4800_001C;
+    pub const SIO_BSP_HANDLE_POLL: u32 = 0x4800_001D;
+    pub const SIO_BASE_HANDLE: u32 = 0x4800_0022;
+    pub const SIO_TCP_INITIAL_RTO: u32 = 0x9800_0011;
+    pub const TCP_INITIAL_RTO_UNSPECIFIED_RTT: u16 = u16::MAX;
+    pub const TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS: u8 = 0xFE;
+
+    #[repr(C)]
+    pub struct TCP_INITIAL_RTO_PARAMETERS {
+        pub Rtt: u16,
+        pub MaxSynRetransmissions: u8,
+    }
+
+    #[repr(C)]
+    pub struct sockaddr_in {
+        pub sin_family: u16,
+        /// Big-endian.
+        pub sin_port: u16,
+        pub sin_addr: [u8; 4],
+        pub sin_zero: [u8; 8],
+    }
+
+    #[repr(C)]
+    pub struct sockaddr_in6 {
+        pub sin6_family: u16,
+        /// Big-endian.
+        pub sin6_port: u16,
+        pub sin6_flowinfo: u32,
+        pub sin6_addr: [u8; 16],
+        pub sin6_scope_id: u32,
+    }
+
+    // A wrong layout does not compile.
+    const _: () = assert!(size_of::<TCP_INITIAL_RTO_PARAMETERS>() == 4);
+    const _: () = assert!(size_of::<sockaddr_in>() == 16 && size_of::<sockaddr_in6>() == 28);
+
+    #[link(name = "ws2_32")]
+    extern "system" {
+        /// Asks or tells a socket something. Returns 0, -1 with `WSAGetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsaioctl>
+        pub fn WSAIoctl(
+            socket: SOCKET,
+            code: u32,
+            input: *const c_void,
+            input_length: u32,
+            output: *mut c_void,
+            output_length: u32,
+            written: *mut u32,
+            overlapped: *mut c_void,
+            completion: *mut c_void,
+        ) -> i32;
+
+        /// Makes a socket. Returns `INVALID_SOCKET` with `WSAGetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsasocketw>
+        pub fn WSASocketW(
+            family: i32,
+            kind: i32,
+            protocol: i32,
+            info: *mut c_void,
+            group: u32,
+            flags: u32,
+        ) -> SOCKET;
+
+        /// Connects, or begins to. Returns 0, -1 with `WSAGetLastError` (`WSAEWOULDBLOCK`) otherwise.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-connect>
+        pub fn connect(socket: SOCKET, address: *const c_void, length: i32) -> i32;
+
+        /// Why the last call of this thread failed.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsagetlasterror>
+        pub fn WSAGetLastError() -> i32;
+    }
+}
