@@ -562,18 +562,16 @@ impl Waker {
             bell,
             rang_in,
         } = &*self.inner;
-        // Both steps write, even where they change nothing: so this call stands before or after the one that ends the
-        // round, and whatever the caller did before it is seen by the thread that it wakes.
+        // This writes even where it changes nothing: so the call stands before or after the one that ends the round, and
+        // whatever the caller did before it is seen by the thread that it wakes.
         let round = queue.round.fetch_or(WOKE, Ordering::AcqRel) & !RETIRED | WOKE;
-        if rang_in.swap(round, Ordering::AcqRel) == round || queue.is_closed() {
+        if rang_in.load(Ordering::Acquire) == round || queue.is_closed() {
             return Ok(());
         }
-        let result = bell.as_ref().map_or(Ok(()), Bell::ring);
-        if result.is_err() {
-            // Without `WOKE`, so of no round: the next wake rings again.
-            rang_in.store(round - WOKE, Ordering::Release);
-        }
-        result
+        bell.as_ref().map_or(Ok(()), Bell::ring)?;
+        // Only now: a wake that sees this returns without ringing, and a poll that does not wait must find the event.
+        rang_in.store(round, Ordering::Release);
+        Ok(())
     }
 }
 
