@@ -64,6 +64,15 @@ fn expect_no_leak(mut work: impl FnMut()) {
     panic!("handles and heap bytes before and after: {:?}", leaks);
 }
 
+/// Runs `work`, drops what it returns, and expects no more handles than before.
+#[track_caller]
+fn expect_no_leak_once<T>(work: impl FnOnce() -> T) {
+    let before = open_handles();
+    drop(work());
+    let after = open_handles();
+    assert!(after <= before, "{} handles, and {} before", after, before);
+}
+
 /// The fewest allocations that `work` makes in several tries: what the harness does meanwhile is not in all of them.
 fn allocations(mut work: impl FnMut()) -> usize {
     let tries = (0..5).map(|_| {
@@ -150,6 +159,46 @@ fn wakers_that_come_and_go_leave_nothing_behind() {
         // Two polls with room: one to hand the wakes out, one that finds nothing more.
         let mut events = Events::with_capacity(64);
         while poll.poll(&mut events, Some(1)).unwrap() > 0 {}
+    });
+}
+
+#[test]
+fn wakers_that_come_and_go_leave_nothing_behind_though_every_poll_is_full() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let registrator = poll.registrator();
+    let mut events = Events::with_capacity(1);
+    // Each is dropped before its event is polled, or after.
+    expect_no_leak(|| {
+        for token in 0..20 {
+            let waker = Waker::new(&registrator, token).unwrap();
+            waker.wake().unwrap();
+            let _kept = (token % 2 == 0).then_some(waker);
+            assert_eq!(poll.poll_timeout(&mut events, DEADLINE).unwrap(), 1);
+            assert_eq!(events[0].id(), token);
+        }
+    });
+}
+
+#[test]
+fn a_waker_that_outlives_the_loop_leaves_nothing_behind() {
+    let _alone = alone();
+    let poll = Poll::new().unwrap();
+    // It keeps the queue itself.
+    let registrator = poll.registrator();
+    expect_no_leak_once(|| {
+        let rung = Waker::new(&registrator, 1).unwrap();
+        rung.wake().unwrap();
+        registrator.close_loop().unwrap();
+        rung
+    });
+    let poll = Poll::new().unwrap();
+    let registrator = poll.registrator();
+    expect_no_leak_once(|| {
+        let rung = Waker::new(&registrator, 1).unwrap();
+        rung.wake().unwrap();
+        drop(poll);
+        rung
     });
 }
 
