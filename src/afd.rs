@@ -134,7 +134,9 @@ impl Request {
         let events = trace::events(asked);
         check_status(
             status,
-            format_args!("NtDeviceIoControlFile({helper:?}, IOCTL_AFD_POLL, {socket}, {events})"),
+            format_args!(
+                "NtDeviceIoControlFile({helper:?}, {block:?}, IOCTL_AFD_POLL, {{{socket:#x}, {events}}})"
+            ),
         )
     }
 
@@ -148,7 +150,11 @@ impl Request {
             ffi::NtCancelIoFileEx(helper, request, &mut iosb)
         };
         // It is not found if it has just ended by itself.
-        let _ = check_status(status, format_args!("NtCancelIoFileEx({helper:?})"));
+        let block = self.block.get();
+        let _ = check_status(
+            status,
+            format_args!("NtCancelIoFileEx({helper:?}, {block:?})"),
+        );
     }
 
     /// Writes an answer of our own: the socket has failed.
@@ -190,7 +196,9 @@ pub(crate) fn mark(handle: RawHandle) -> io::Result<()> {
     let ret = unsafe { ffi::SetFileCompletionNotificationModes(handle, mode) };
     check_bool(
         ret,
-        format_args!("SetFileCompletionNotificationModes({handle:?}, {mode})"),
+        format_args!(
+            "SetFileCompletionNotificationModes({handle:?}, FILE_SKIP_SET_EVENT_ON_HANDLE)"
+        ),
     )
 }
 
@@ -210,22 +218,23 @@ pub(crate) fn is_marked(handle: RawHandle) -> io::Result<bool> {
     };
     check_status(
         status,
-        format_args!("NtQueryInformationFile({handle:?}, FileIoCompletionNotificationInformation)"),
+        format_args!(
+            "NtQueryInformationFile({handle:?}, [{modes}], FileIoCompletionNotificationInformation)"
+        ),
     )?;
     Ok(modes & u32::from(ffi::FILE_SKIP_SET_EVENT_ON_HANDLE) != 0)
 }
 
 /// Calls of the kernel itself return a status whose two highest bits are set if it is an error.
 fn check_status(status: ffi::NTSTATUS, call: fmt::Arguments<'_>) -> io::Result<()> {
-    let result = if status as u32 >> 30 == 3 {
+    trace(call, &Ok(trace::Status(status)));
+    if status as u32 >> 30 == 3 {
         // SAFETY: the call takes no memory.
         let code = unsafe { ffi::RtlNtStatusToDosError(status) };
         Err(io::Error::from_raw_os_error(code as i32))
     } else {
-        Ok(status)
-    };
-    trace(call, &result);
-    result.map(drop)
+        Ok(())
+    }
 }
 
 /// The kernel's own names. <https://learn.microsoft.com/windows-hardware/drivers/ddi/>. Those of AFD are in no header: Winsock's

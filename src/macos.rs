@@ -736,8 +736,8 @@ fn fcntl(fd: &OwnedFd, command: c_int, flag: c_int) -> io::Result<()> {
     let fd = fd.as_raw_fd();
     // SAFETY: both commands take an int.
     let ret = unsafe { ffi::fcntl(fd, command, flag) };
-    let command = trace::command(command);
-    check(ret, format_args!("fcntl({fd}, {command}, {flag:#x})")).map(drop)
+    let change = trace::fcntl_change(command);
+    check(ret, format_args!("fcntl({fd}, {change})")).map(drop)
 }
 
 impl From<SocketAddrV4> for ffi::sockaddr_in {

@@ -73,9 +73,9 @@ const SOCKETS_PER_HELPER: usize = 32;
 
 // The completion key says what a packet is about.
 /// The answer to a request. The packet owns one reference to its `Registration`.
-const KEY_POLL: usize = 0;
+pub(crate) const KEY_POLL: usize = 0;
 /// A wake. The packet owns one reference to the `WakerInner`.
-const KEY_WAKE: usize = 1;
+pub(crate) const KEY_WAKE: usize = 1;
 /// The queue was closed. The packet owns nothing; it only ends the wait.
 const KEY_CLOSE: usize = 2;
 
@@ -112,12 +112,10 @@ impl Queue {
         let port = self.port.as_raw_handle();
         // SAFETY: the kernel hands `owned` back with the packet and never looks behind it.
         let ret = unsafe { ffi::PostQueuedCompletionStatus(port, 0, key, owned as *mut _) };
+        let key = trace::key(key);
         check_bool(
             ret,
-            format_args!(
-                "PostQueuedCompletionStatus({:?}, 0, {}, {:?})",
-                port, key, owned
-            ),
+            format_args!("PostQueuedCompletionStatus({port:?}, 0, {key}, {owned:?})"),
         )
     }
 
@@ -142,11 +140,11 @@ impl Queue {
             // SAFETY: the kernel has initialized the first `count` entries, and `count` is at most `room`.
             unsafe { packets.set_len(count as usize) };
         }
-        let taken = trace::Packets(packets);
+        let (taken, timeout) = (trace::Packets(packets), trace::Timeout(timeout));
         let result = check_bool(
             ret,
             format_args!(
-                "GetQueuedCompletionStatusEx({port:?}, {taken:?}, {room}, {count}, {timeout}, 0)"
+                "GetQueuedCompletionStatusEx({port:?}, {taken:?}, {room}, [{count}], {timeout}, FALSE)"
             ),
         );
         match result {
@@ -175,6 +173,16 @@ impl Queue {
     }
 }
 
+/// What a packet with an answer says, for the trace: the socket and its states.
+pub(crate) fn peek(packet: &ffi::OVERLAPPED_ENTRY) -> (RawSocket, u32) {
+    let registration = packet.lpOverlapped as *const Registration;
+    // SAFETY: the packet owns a reference to it and has not been opened yet.
+    let registration = unsafe { &*registration };
+    // SAFETY: the packet was taken out, and nobody uses the request before it is opened.
+    let states = unsafe { registration.request.answer() };
+    (registration.base, states)
+}
+
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
@@ -190,10 +198,11 @@ fn make_port(handle: RawHandle, port: RawHandle) -> io::Result<RawHandle> {
     // time ago and do other things now, so for a queue that moves from thread to thread any small number is wrong.
     let threads = i32::MAX as u32;
     // SAFETY: the call takes no memory, and what is no handle is an error.
-    let port = unsafe { ffi::CreateIoCompletionPort(handle, port, KEY_POLL, threads) };
+    let made = unsafe { ffi::CreateIoCompletionPort(handle, port, KEY_POLL, threads) };
+    let (handle, port) = (trace::Handle(handle), trace::Handle(port));
     check_handle(
-        port,
-        format_args!("CreateIoCompletionPort({handle:?}, {port:?}, {KEY_POLL}, {threads})"),
+        made,
+        format_args!("CreateIoCompletionPort({handle}, {port}, KEY_POLL, {threads})"),
     )
 }
 
@@ -961,10 +970,10 @@ fn check_handle(ret: RawHandle, call: fmt::Arguments<'_>) -> io::Result<RawHandl
     let result = if ret.is_null() {
         Err(io::Error::last_os_error())
     } else {
-        Ok(ret as usize)
+        Ok(trace::Handle(ret))
     };
     trace(call, &result);
-    result.map(|handle| handle as RawHandle)
+    result.map(|handle| handle.0)
 }
 
 /// Calls that return a `BOOL` return FALSE, which is 0, and leave the reason in `GetLastError`.
@@ -972,7 +981,7 @@ pub(crate) fn check_bool(ret: ffi::BOOL, call: fmt::Arguments<'_>) -> io::Result
     let result = if ret == 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(ret)
+        Ok("TRUE")
     };
     trace(call, &result);
     result.map(drop)

@@ -95,7 +95,11 @@ fn query_socket(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
             ptr::null_mut(),
         )
     };
-    check_socket(ret, format_args!("WSAIoctl({}, {:#x})", socket, code))?;
+    let code = trace::ioctl(code);
+    check_socket(
+        ret,
+        format_args!("WSAIoctl({socket:#x}, {code}, [{answer:#x}])"),
+    )?;
     Ok(answer)
 }
 
@@ -123,7 +127,7 @@ fn connect_to<A: fmt::Debug>(socket: &net::TcpStream, address: &A) -> io::Result
     let first: *const A = address;
     // SAFETY: both callers pass a socket address of the system, and the length is its own.
     let ret = unsafe { ffi::connect(number, first.cast(), size_of::<A>() as i32) };
-    check_socket(ret, format_args!("connect({number}, {address:?})"))
+    check_socket(ret, format_args!("connect({number:#x}, {address:?})"))
 }
 
 /// Asks Windows to take the first refusal for an answer instead of trying for two seconds. On this machine nobody will begin
@@ -151,7 +155,7 @@ fn refuse_fast(socket: &net::TcpStream) {
     };
     let _ = check_socket(
         ret,
-        format_args!("WSAIoctl({}, SIO_TCP_INITIAL_RTO)", number),
+        format_args!("WSAIoctl({number:#x}, SIO_TCP_INITIAL_RTO)"),
     );
 }
 
@@ -182,7 +186,10 @@ fn tcp_socket(address: &SocketAddr) -> io::Result<net::TcpStream> {
         0
     };
     let family = trace::family(family);
-    check_socket(failed, format_args!("WSASocketW({family}, SOCK_STREAM, 0, NULL, 0, WSA_FLAG_OVERLAPPED|WSA_FLAG_NO_HANDLE_INHERIT)"))?;
+    check_socket(
+        failed,
+        format_args!("WSASocketW({family}, SOCK_STREAM, [{socket:#x}])"),
+    )?;
     // SAFETY: the socket was just made and nobody else knows it.
     Ok(unsafe { net::TcpStream::from_raw_socket(socket) })
 }

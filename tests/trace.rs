@@ -49,7 +49,8 @@ fn story() -> io::Result<()> {
     poll.registrator().close_loop()
 }
 
-/// What the story looks like. `*` stands for a number.
+/// What the story looks like. `*` stands for a number, `~` for anything. Elsewhere than on Linux other lines may come in
+/// between: what is sent depends on what was ready first.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LINES: &[&str] = &[
     "epoll_create1(EPOLL_CLOEXEC) = *",
@@ -66,15 +67,48 @@ const LINES: &[&str] = &[
     "epoll_wait(*, [{EPOLLIN, token=12}], 8, -1) = 1",
     "write(*, 1, 8) = 8",
 ];
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+const LINES: &[&str] = &[
+    "kqueue() = *",
+    "fcntl(*, F_SETFD, FD_CLOEXEC) = 0",
+    "kevent(*, [{~, EV_DELETE|EV_RECEIPT~}, {~EVFILT_READ, EV_ADD|EV_RECEIPT|EV_DISPATCH~}], 3, [{*, EVFILT_READ, EV_ERROR, data=ENOENT}, {*, EVFILT_WRITE, EV_ERROR, data=ENOENT}, {*, EVFILT_READ, EV_ERROR, data=0}], 3, {tv_sec=0, tv_nsec=0}) = 3",
+    "kevent(*, NULL, 0, [{*, EVFILT_READ, ~, data=5, udata=*}], 8, {tv_sec=~, tv_nsec=~}) = 1",
+    "kevent(~EVFILT_READ, EV_ADD|EV_RECEIPT, ~EVFILT_WRITE, EV_ADD|EV_RECEIPT, ~) = 4",
+    "kevent(*, [{*, EVFILT_READ, EV_DELETE|EV_RECEIPT, ~}, {*, EVFILT_WRITE, EV_DELETE|EV_RECEIPT, ~}], 2, ~) = 2",
+    "kevent(*, NULL, 0, [{0, EVFILT_USER, ~}], 8, NULL) = 1",
+    // NetBSD before 10 and OpenBSD before 7.8 do this by a pair of sockets, and std's writes do not show.
+    "kevent(*, [{0, EVFILT_USER, EV_ADD|EV_RECEIPT, NOTE_TRIGGER, ~) = 1",
+];
+#[cfg(windows)]
+const LINES: &[&str] = &[
+    "CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, KEY_POLL, *) = *",
+    "WSAIoctl(*, SIO_BASE_HANDLE, [*]) = 0",
+    "NtCreateFile(\\Device\\Afd\\minimio) = STATUS_SUCCESS",
+    "CreateIoCompletionPort(*, *, KEY_POLL, *) = *",
+    "NtDeviceIoControlFile(*, *, IOCTL_AFD_POLL, {*, AFD_POLL_RECEIVE|~}) = STATUS_PENDING",
+    "GetQueuedCompletionStatusEx(*, [{KEY_POLL, *, AFD_POLL_RECEIVE}], 8, [1], ~, FALSE) = TRUE",
+    "NtDeviceIoControlFile(*, *, IOCTL_AFD_POLL, {*, AFD_POLL_RECEIVE|AFD_POLL_SEND|~}) = STATUS_~",
+    "PostQueuedCompletionStatus(*, 0, KEY_WAKE, *) = TRUE",
+    "GetQueuedCompletionStatusEx(*, [~{KEY_WAKE}~], *, [*], ~, FALSE) = TRUE",
+    "PostQueuedCompletionStatus(*, 0, KEY_CLOSE, *) = TRUE",
+];
 
-/// Whether `line` is `pattern` with a number in place of each `*`.
+/// Whether `line` is what `pattern` says.
 fn fits(line: &str, pattern: &str) -> bool {
-    match pattern.split_once('*') {
-        None => line == pattern,
-        Some((before, after)) => line.strip_prefix(before).map_or(false, |rest| {
-            let tail = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-            tail.len() < rest.len() && fits(tail, after)
-        }),
+    let wildcard = match pattern.find(&['*', '~'][..]) {
+        None => return line == pattern,
+        Some(place) => place,
+    };
+    let after = &pattern[wildcard + 1..];
+    let rest = match line.strip_prefix(&pattern[..wildcard]) {
+        None => return false,
+        Some(rest) => rest,
+    };
+    if pattern[wildcard..].starts_with('*') {
+        let tail = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+        tail.len() < rest.len() && fits(tail, after)
+    } else {
+        (0..=rest.len()).any(|length| fits(&rest[length..], after))
     }
 }
 
@@ -88,11 +122,15 @@ fn every_system_call_of_the_library_is_a_line() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{}", text);
 
-    let lines: Vec<&str> = text.lines().collect();
-    for (line, pattern) in lines.iter().zip(LINES) {
-        assert!(fits(line, pattern), "{} is not {}", line, pattern);
+    let mut lines = text.lines();
+    for pattern in LINES {
+        let found = lines.any(|line| fits(line, pattern));
+        assert!(found, "{} is not in its place in\n{}", pattern, text);
     }
-    assert_eq!(lines.len(), LINES.len(), "{}", text);
+    assert!(text.lines().all(|line| fits(line, "~(~) = ~")), "{}", text);
+    if cfg!(target_os = "linux") {
+        assert_eq!(text.lines().count(), LINES.len(), "{}", text);
+    }
 }
 
 #[test]

@@ -1,19 +1,74 @@
 //! What the calls of Windows look like.
 
 use super::{list, names, Flags, Names};
-use crate::afd::ffi;
-use crate::platform::ffi::OVERLAPPED_ENTRY;
+use crate::afd::ffi::{self, NTSTATUS};
+use crate::platform;
+use crate::platform::ffi::{HANDLE, OVERLAPPED_ENTRY};
 use crate::winsock::ffi as winsock;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Reasons that `GetLastError` and `WSAGetLastError` give.
+const ERRORS: &[(i32, &str)] = &[
+    (6, "ERROR_INVALID_HANDLE"),
+    (8, "ERROR_NOT_ENOUGH_MEMORY"),
+    (87, "ERROR_INVALID_PARAMETER"),
+    (258, "WAIT_TIMEOUT"),
+    (1450, "ERROR_NO_SYSTEM_RESOURCES"),
+    (10022, "WSAEINVAL"),
+    (10024, "WSAEMFILE"),
+    (10035, "WSAEWOULDBLOCK"),
+    (10038, "WSAENOTSOCK"),
+    (10045, "WSAEOPNOTSUPP"),
+    (10049, "WSAEADDRNOTAVAIL"),
+    (10051, "WSAENETUNREACH"),
+    (10055, "WSAENOBUFS"),
+    (10061, "WSAECONNREFUSED"),
+    (10065, "WSAEHOSTUNREACH"),
+];
 
 /// How a call failed.
 pub(crate) struct Failure<'a>(pub(crate) &'a io::Error);
 
 impl fmt::Display for Failure<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let number = self.0.raw_os_error().unwrap_or(0);
+        match ERRORS.iter().find(|(listed, _)| *listed == number) {
+            Some((_, name)) => write!(f, "{} ({})", name, number),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+/// What a call of the kernel itself returned.
+pub(crate) struct Status(pub(crate) NTSTATUS);
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 as u32 {
+            0 => "STATUS_SUCCESS",
+            0x103 => "STATUS_PENDING",
+            0xC000_0001 => "STATUS_UNSUCCESSFUL",
+            0xC000_0008 => "STATUS_INVALID_HANDLE",
+            0xC000_0024 => "STATUS_OBJECT_TYPE_MISMATCH",
+            0xC000_0120 => "STATUS_CANCELLED",
+            0xC000_0225 => "STATUS_NOT_FOUND",
+            other => return write!(f, "{:#x}", other),
+        })
+    }
+}
+
+/// A handle, or one of the two values that are none.
+pub(crate) struct Handle(pub(crate) HANDLE);
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 as isize {
+            -1 => f.write_str("INVALID_HANDLE_VALUE"),
+            0 => f.write_str("NULL"),
+            handle => write!(f, "{:#x}", handle),
+        }
     }
 }
 
@@ -48,11 +103,44 @@ impl fmt::Debug for Packets<'_> {
 
 impl fmt::Debug for OVERLAPPED_ENTRY {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{{key={}, {:?}}}",
-            self.lpCompletionKey, self.lpOverlapped
-        )
+        let key = key(self.lpCompletionKey);
+        if self.lpCompletionKey == platform::KEY_POLL {
+            let (socket, states) = platform::peek(self);
+            write!(f, "{{{}, {:#x}, {}}}", key, socket, events(states))
+        } else {
+            write!(f, "{{{}}}", key)
+        }
+    }
+}
+
+/// What a packet is about.
+pub(crate) fn key(key: usize) -> &'static str {
+    match key {
+        platform::KEY_POLL => "KEY_POLL",
+        platform::KEY_WAKE => "KEY_WAKE",
+        _ => "KEY_CLOSE",
+    }
+}
+
+/// How long to wait, in milliseconds.
+pub(crate) struct Timeout(pub(crate) u32);
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            u32::MAX => f.write_str("INFINITE"),
+            milliseconds => milliseconds.fmt(f),
+        }
+    }
+}
+
+/// The second argument of `WSAIoctl`.
+pub(crate) fn ioctl(code: u32) -> &'static str {
+    match code {
+        winsock::SIO_BASE_HANDLE => "SIO_BASE_HANDLE",
+        winsock::SIO_BSP_HANDLE => "SIO_BSP_HANDLE",
+        winsock::SIO_BSP_HANDLE_SELECT => "SIO_BSP_HANDLE_SELECT",
+        _ => "SIO_BSP_HANDLE_POLL",
     }
 }
 

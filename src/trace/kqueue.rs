@@ -1,10 +1,12 @@
 //! What the calls of macOS and the BSDs look like.
 
+use super::unix::describe;
 pub(crate) use super::unix::{domain, Records};
 pub(super) use super::unix::{print, Failure};
 use super::{names, Flags, Names};
 use crate::platform::ffi;
 use std::fmt;
+use std::io;
 use std::os::raw::c_int;
 
 /// Errors with a number of their own.
@@ -32,8 +34,14 @@ fn filter(filter: ffi::filter_t) -> &'static str {
 
 impl fmt::Debug for ffi::kevent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = Flags(self.flags.into(), FLAGS);
-        write!(f, "{{{}, {}, {}", self.ident, filter(self.filter), flags)?;
+        write!(f, "{{{}, {}", self.ident, filter(self.filter))?;
+        // A receipt repeats more or less of its change. What it has to say is the error.
+        if self.flags & ffi::EV_ERROR != 0 {
+            let error = io::Error::from_raw_os_error(self.data as i32);
+            let name = describe(&error).map_or("0", |(name, _)| name);
+            return write!(f, ", EV_ERROR, data={}}}", name);
+        }
+        write!(f, ", {}", Flags(self.flags.into(), FLAGS))?;
         match self.fflags {
             0 => {}
             ffi::NOTE_TRIGGER => f.write_str(", NOTE_TRIGGER")?,
@@ -55,12 +63,12 @@ impl fmt::Debug for Limit<'_> {
     }
 }
 
-/// The second argument of `fcntl`.
-pub(crate) fn command(command: c_int) -> &'static str {
+/// The last two arguments of `fcntl`: each command is used to set one flag.
+pub(crate) fn fcntl_change(command: c_int) -> &'static str {
     if command == ffi::F_SETFD {
-        "F_SETFD"
+        "F_SETFD, FD_CLOEXEC"
     } else {
-        "F_SETFL"
+        "F_SETFL, O_NONBLOCK"
     }
 }
 

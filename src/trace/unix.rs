@@ -51,15 +51,21 @@ pub(crate) struct Failure<'a>(pub(crate) &'a io::Error);
 
 impl fmt::Display for Failure<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = self.0.raw_os_error().unwrap_or(0);
-        let mut errors = ERRORS.iter().chain(SYSTEM_ERRORS);
-        let listed = errors.find(|(listed, ..)| *listed == number);
-        let known = listed.map(|&(_, name, text)| (name, text));
-        match known.or_else(|| by_kind(self.0.kind())) {
+        match describe(self.0) {
             Some((name, text)) => write!(f, "-1 {} ({})", name, text),
             None => write!(f, "-1 ({})", self.0),
         }
     }
+}
+
+/// Name and text of an error that is listed.
+pub(super) fn describe(error: &io::Error) -> Option<(&'static str, &'static str)> {
+    let number = error.raw_os_error()?;
+    let mut errors = ERRORS.iter().chain(SYSTEM_ERRORS);
+    let listed = errors.find(|(listed, ..)| *listed == number);
+    listed
+        .map(|&(_, name, text)| (name, text))
+        .or_else(|| by_kind(error.kind()))
 }
 
 /// One write for the whole line, so that threads do not mix. A closed standard error is no reason to fail. Not std's
