@@ -148,8 +148,9 @@ pub type Events = Vec<Event>;
 ///
 /// # Platform notes
 ///
-/// On Unix a queue can itself be registered with another one, as a source that is readable while it has events. A queue does
-/// not survive `fork`: make a new one in the child.
+/// On Unix a queue can itself be registered with another one, as a source that is readable while it has events. Its
+/// descriptor is closed when the last of its [`Registrator`]s and [`Waker`]s is gone, so deregister it there before you drop it.
+/// A queue does not survive `fork`: make a new one in the child.
 ///
 /// # Examples
 ///
