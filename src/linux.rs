@@ -480,7 +480,8 @@ impl Event {
     #[inline]
     pub fn is_write_closed(&self) -> bool {
         // A pipe whose reader is gone says only ERR. So does a datagram socket with an error to pick up, which is not
-        // closed; but a socket, unlike a pipe, says WRBAND along with OUT.
+        // closed; but that, unlike a pipe, says WRBAND along with OUT. (So does a TCP connection with a message in its
+        // error queue, without WRBAND; only a program that sends with MSG_ZEROCOPY or asks for time stamps meets that.)
         self.has(ffi::EPOLLHUP)
             || self.has(ffi::EPOLLERR) && self.has(ffi::EPOLLOUT) && !self.has(ffi::EPOLLWRBAND)
     }
@@ -648,9 +649,13 @@ impl Bell {
 
     #[inline]
     fn ring(&self) -> io::Result<()> {
+        if self.pipe.is_some() {
+            // Some kernels tell only of a pipe that was empty before.
+            self.read()?;
+        }
         loop {
             match self.write() {
-                // The counter, or the pipe, is full. Empty it; nobody needs what is in it, only the next edge.
+                // The counter is full. Empty it; nobody needs what is in it, only the next edge.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.read()?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
@@ -740,7 +745,7 @@ impl From<SocketAddrV6> for ffi::sockaddr_in6 {
 /// The system's own names. <https://man7.org/linux/man-pages/>
 #[allow(non_camel_case_types, non_upper_case_globals)]
 pub(crate) mod ffi {
-    use std::mem::size_of;
+    use std::mem::{align_of, size_of};
     use std::os::raw::{c_int, c_long, c_short, c_uint, c_ulong, c_void};
 
     pub type socklen_t = u32;
@@ -769,12 +774,13 @@ pub(crate) mod ffi {
     pub const IOV_MAX: usize = 1024;
 
     // MIPS and SPARC number these in their own way.
-    const MIPS: bool = cfg!(any(target_arch = "mips", target_arch = "mips64"));
+    const MIPS32: bool = cfg!(any(target_arch = "mips", target_arch = "mips32r6"));
+    const MIPS64: bool = cfg!(any(target_arch = "mips64", target_arch = "mips64r6"));
     const SPARC: bool = cfg!(any(target_arch = "sparc", target_arch = "sparc64"));
 
     /// Picks the number of this processor.
     const fn number(usual: c_int, mips: c_int, sparc: c_int) -> c_int {
-        if MIPS {
+        if MIPS32 || MIPS64 {
             mips
         } else if SPARC {
             sparc
@@ -796,9 +802,9 @@ pub(crate) mod ffi {
 
     /// The same number everywhere, counted from where the processor's table begins.
     pub const SYS_epoll_pwait2: c_long = 441
-        + if cfg!(target_arch = "mips") {
+        + if MIPS32 {
             4000
-        } else if cfg!(all(target_arch = "mips64", target_pointer_width = "64")) {
+        } else if MIPS64 {
             5000
         } else if cfg!(all(target_arch = "x86_64", target_pointer_width = "32")) {
             0x4000_0000
@@ -816,10 +822,10 @@ pub(crate) mod ffi {
         pub data: u64,
     }
 
-    // A wrong layout does not compile. 32-bit x86 aligns a u64 to 4 bytes and so comes to 12 as well.
+    // A wrong layout does not compile. Where a u64 is aligned to less than 8 bytes, on 32-bit x86 for one, there is no gap.
     const _: () = assert!(
         size_of::<epoll_event>()
-            == if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+            == if cfg!(target_arch = "x86_64") || align_of::<u64>() < 8 {
                 12
             } else {
                 16
