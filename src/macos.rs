@@ -330,6 +330,10 @@ impl Selector {
     pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let queue = &*self.queue;
         wait(events, timeout, &queue.closed, |events, mut timeout| loop {
+            // The bell rings once for the end, and then is silent.
+            if queue.is_closed() {
+                return Ok(());
+            }
             queue.wait(events, timeout)?;
             if events.is_empty() {
                 return Ok(());

@@ -11,9 +11,9 @@ const DEFAULT_CAPACITY: usize = 256;
 /// Calls the kernel until there are events, the time is up or the queue is closed.
 ///
 /// `kernel` waits once, for as long as it is told or shorter, and adds what it got to `events`, which is empty and has
-/// room. Nothing follows from its coming back without an event: a signal, a timer that was a hair too early, a long
-/// timeout cut into pieces and the queue's own bookkeeping all look like that, and the wait goes on with the time that
-/// is left.
+/// room; if the queue is closed it comes back at once. Nothing follows from its coming back without an event: a signal, a
+/// timer that was a hair too early, a long timeout cut into pieces and the queue's own bookkeeping all look like that, and
+/// the wait goes on with the time that is left.
 ///
 /// This much is compiled into the caller's own loop, where it is a few instructions around the call of the kernel; all that
 /// is rare is a call away. Left to itself, the compiler puts it out of line with the rest, which doubles its length.
@@ -27,9 +27,6 @@ pub(crate) fn wait(
     events.clear();
     if events.capacity() == 0 {
         make_room(events);
-    }
-    if is_closed.load(Ordering::Acquire) {
-        return Err(closed());
     }
     // The clock is read only when a limit lies ahead.
     let start = match timeout {

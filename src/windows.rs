@@ -276,6 +276,10 @@ impl Selector {
             level,
         } = self;
         wait(events, timeout, &queue.closed, |events, mut timeout| {
+            // The packet that tells of the end comes once.
+            if queue.is_closed() {
+                return Ok(());
+            }
             // Ask first, then wait: what is ready at once is in the port when we look.
             for registration in level.drain(..) {
                 registration.rearm(registration.state());
