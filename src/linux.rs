@@ -227,12 +227,10 @@ fn millis(timeout: Option<Duration>) -> c_int {
     match timeout {
         None => -1,
         Some(timeout) => {
-            let up = timeout.subsec_nanos().saturating_add(999_999) / 1_000_000;
-            let millis = timeout
-                .as_secs()
-                .saturating_mul(1000)
-                .saturating_add(up.into());
-            millis.min(c_int::MAX as u64) as c_int
+            let longest = c_int::MAX as u64;
+            let seconds = timeout.as_secs().min(longest);
+            let up = (timeout.subsec_nanos() + 999_999) / 1_000_000;
+            (seconds * 1000 + u64::from(up)).min(longest) as c_int
         }
     }
 }
