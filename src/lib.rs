@@ -220,7 +220,7 @@ impl Poll {
     /// # Platform notes
     ///
     /// On Windows a source that was registered just before may need a moment more than a poll with timeout 0 gives it.
-    #[inline]
+    #[inline(always)] // A few instructions around the call of the kernel: see `wait`.
     pub fn poll(&mut self, events: &mut Events, timeout_ms: Option<i32>) -> io::Result<usize> {
         let timeout = timeout_ms.map(|ms| Duration::from_millis(ms.max(0) as u64));
         self.selector.select(events, timeout)?;
@@ -237,7 +237,7 @@ impl Poll {
     /// # Platform notes
     ///
     /// Nanoseconds on Linux 5.11 and newer and on macOS and the BSDs, else whole milliseconds.
-    #[inline]
+    #[inline(always)] // A few instructions around the call of the kernel: see `wait`.
     pub fn poll_timeout(&mut self, events: &mut Events, timeout: Duration) -> io::Result<usize> {
         self.selector.select(events, Some(timeout))?;
         Ok(events.len())
