@@ -713,13 +713,18 @@ impl Registration {
             self.gone(state);
             return None;
         }
-        let mut ready = found & state.wanted;
-        for direction in [READ, WRITE] {
-            // Any of its states stands for the whole direction, and a failure for all that is wanted.
-            if found & (direction | FAILED) != 0 {
-                ready |= direction & state.wanted;
-            }
-        }
+        // It may say more than is still wanted.
+        let found = found & (state.wanted | FAILED | GONE);
+        // Any of its states stands for the whole direction, a failure for all that is wanted.
+        let ready = [READ, WRITE].iter().fold(0, |ready, direction| {
+            let is_ready = found & (direction | FAILED) != 0;
+            ready
+                | if is_ready {
+                    state.wanted & direction
+                } else {
+                    0
+                }
+        });
         if found & GONE != 0 || ready == 0 {
             self.rearm(state);
             return None;
