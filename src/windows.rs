@@ -56,7 +56,7 @@ use std::os::windows::io::{
     AsRawHandle, AsRawSocket, FromRawHandle, OwnedHandle, RawHandle, RawSocket,
 };
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -290,7 +290,7 @@ impl Selector {
                 for packet in packets.iter() {
                     events.extend(match queue.open(packet) {
                         Packet::Poll(registration) => registration.answered(level),
-                        Packet::Wake(waker) => Some(waker.answered()),
+                        Packet::Wake(waker) => waker.answered(),
                         Packet::Close => None,
                     });
                 }
@@ -531,6 +531,8 @@ struct Registration {
     socket: RawSocket,
     /// The system's own socket, where a layered service provider has put one of its own on top.
     base: RawSocket,
+    /// We could mark the socket. One that is for blocking calls only takes no mark; that must be good enough then.
+    is_marked: bool,
     state: Mutex<State>,
     /// Ours while the state says idle, and the kernel's otherwise.
     request: afd::Request,
@@ -567,11 +569,12 @@ impl Registration {
         socket: RawSocket,
     ) -> io::Result<Arc<Registration>> {
         let base = base_socket(socket)?;
-        let registration = Registration {
+        Ok(Arc::new(Registration {
             queue: Arc::clone(queue),
             helper: table.helper(&queue.port)?,
             socket,
             base,
+            is_marked: afd::mark(base as RawHandle).is_ok(),
             state: Mutex::new(State {
                 block: BlockState::Idle,
                 is_alive: true,
@@ -583,9 +586,7 @@ impl Registration {
                 asked: 0,
             }),
             request: afd::Request::new(),
-        };
-        afd::mark(registration.base as RawHandle)?;
-        Ok(Arc::new(registration))
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -757,10 +758,11 @@ impl Registration {
 
     /// Whether the number still is that of the socket that was registered, as far as the mark tells.
     fn is_same_socket(&self) -> bool {
-        match afd::is_marked(self.base as RawHandle) {
-            Ok(is_marked) => is_marked,
-            Err(error) => error.raw_os_error() != Some(afd::ERROR_INVALID_HANDLE),
-        }
+        !self.is_marked
+            || match afd::is_marked(self.base as RawHandle) {
+                Ok(is_marked) => is_marked,
+                Err(error) => error.raw_os_error() != Some(afd::ERROR_INVALID_HANDLE),
+            }
     }
 }
 
@@ -850,8 +852,11 @@ pub struct Waker {
 struct WakerInner {
     queue: Arc<Queue>,
     token: Token,
-    /// Its packet is in the port. Set by the wake that posts it, cleared before its event is handed out.
-    is_posted: AtomicBool,
+    /// Somebody woke, and no event has said so yet.
+    is_pending: AtomicBool,
+    /// How many packets are in the port, as far as those who put them there and took them out have got round to count. More than
+    /// one only if several threads wake at the same moment.
+    packets: AtomicIsize,
 }
 
 impl Waker {
@@ -869,7 +874,8 @@ impl Waker {
         let inner = WakerInner {
             queue,
             token,
-            is_posted: AtomicBool::new(false),
+            is_pending: AtomicBool::new(false),
+            packets: AtomicIsize::new(0),
         };
         Ok(Waker {
             inner: Arc::new(inner),
@@ -888,9 +894,16 @@ impl Waker {
     ///
     /// On Unix it may be called from a signal handler.
     pub fn wake(&self) -> io::Result<()> {
-        let queue = &self.inner.queue;
-        // The swap writes even where it changes nothing: so whatever the caller did before is seen by the thread that it wakes.
-        if self.inner.is_posted.swap(true, Ordering::AcqRel) {
+        let WakerInner {
+            queue,
+            is_pending,
+            packets,
+            ..
+        } = &*self.inner;
+        // It writes even where it changes nothing: whatever the caller did before is seen by the thread that it wakes.
+        is_pending.swap(true, Ordering::SeqCst);
+        // One that is in the port is taken out after this, and who takes it out looks at `is_pending`.
+        if packets.load(Ordering::SeqCst) > 0 {
             return Ok(());
         }
         // First announce the packet, then look: a selector that ends meanwhile waits for it, or we see that it has ended.
@@ -901,26 +914,29 @@ impl Waker {
         } else {
             queue.post(KEY_WAKE, owned.cast()).map(|()| true)
         };
-        if !matches!(posted, Ok(true)) {
+        if matches!(posted, Ok(true)) {
+            packets.fetch_add(1, Ordering::SeqCst);
+        } else {
             queue.in_flight.fetch_sub(1, Ordering::SeqCst);
             // SAFETY: the reference was given away just above, and there is no packet that could give it back.
             drop(unsafe { Arc::from_raw(owned) });
-            // The next wake tries again.
-            self.inner.is_posted.store(false, Ordering::Release);
         }
         posted.map(drop)
     }
 }
 
 impl WakerInner {
-    /// Its packet was taken out. Whoever wakes from here on must post another.
-    fn answered(&self) -> Event {
-        self.is_posted.swap(false, Ordering::AcqRel);
-        Event {
+    /// A packet was taken out. Whoever wakes from here on must post another.
+    fn answered(&self) -> Option<Event> {
+        self.packets.fetch_sub(1, Ordering::SeqCst);
+        let event = Event {
             token: self.token,
             ready: READ,
             found: 0,
-        }
+        };
+        self.is_pending
+            .swap(false, Ordering::SeqCst)
+            .then_some(event)
     }
 }
 

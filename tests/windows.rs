@@ -1,0 +1,448 @@
+//! What only Windows has: sockets known by number, handles that are no sockets, and memory that the kernel holds.
+#![cfg(windows)]
+
+mod util;
+
+use minimio::{Events, Interests, Poll, Source, TcpStream};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{self, TcpListener, UdpSocket};
+use std::os::windows::io::{AsRawHandle, AsRawSocket, BorrowedSocket, OwnedSocket, RawSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{env, thread};
+use util::*;
+
+/// The system's allocator, counting.
+struct Counting;
+
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        // The caller's promises are those that `System` asks for.
+        System.alloc(layout)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        // The caller's promises are those that `System` asks for.
+        System.dealloc(block, layout)
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The tests of this program wait for a number to be reused and count what belongs to the whole process, so they run one after
+/// another.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A socket under a number that has just become free.
+#[track_caller]
+fn successor<T: AsRawSocket>(number: RawSocket, mut make: impl FnMut() -> T) -> T {
+    let mut others = Vec::new();
+    for _ in 0..100 {
+        let socket = make();
+        if socket.as_raw_socket() == number {
+            return socket;
+        }
+        others.push(socket);
+    }
+    panic!("the number {} does not come back", number);
+}
+
+/// How a registration may stand when its socket is closed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    /// The kernel is asked, and there is nothing to tell.
+    Waiting,
+    /// There is an event, and nobody has polled yet.
+    Ready,
+    /// A poll has delivered the event.
+    Reported,
+}
+
+const STAGES: [Stage; 3] = [Stage::Waiting, Stage::Ready, Stage::Reported];
+
+/// Registers `stream`, brings it to `stage`, closes it with `close` and gives its number to another stream, which nobody has
+/// registered. Returns that one.
+fn closed_and_reused<S: Source + AsRawSocket>(
+    poll: &mut Poll,
+    stream: S,
+    mut peer: net::TcpStream,
+    interests: Interests,
+    stage: Stage,
+    close: impl FnOnce(S),
+) -> (net::TcpStream, net::TcpStream) {
+    let number = stream.as_raw_socket();
+    poll.registry().register(&stream, 1, interests).unwrap();
+    if stage != Stage::Waiting {
+        peer.write_all(b"x").unwrap();
+    }
+    if stage == Stage::Reported {
+        assert!(expect_event(poll, 1).readable);
+    }
+    let listener = listener();
+    let address = listener.local_addr().unwrap();
+    close(stream);
+    let stream = successor(number, || net::TcpStream::connect(address).unwrap());
+    // The newest connection is the last one in the queue of the listener.
+    let own = stream.local_addr().unwrap();
+    let peer = loop {
+        let (peer, from) = listener.accept().unwrap();
+        if from == own {
+            break peer;
+        }
+    };
+    (stream, peer)
+}
+
+#[test]
+fn a_number_that_another_socket_has_now_has_no_registration() {
+    let _alone = alone();
+    for mode in [READABLE, LEVEL] {
+        for stage in STAGES {
+            println!("{:?} {:?}", mode, stage);
+            let mut poll = Poll::new().unwrap();
+            let (stream, peer) = std_pair();
+            let (other, mut peer) =
+                closed_and_reused(&mut poll, stream, peer, READABLE | mode, stage, drop);
+            let registry = poll.registry();
+            expect_kind(
+                registry.reregister(&other, 2, READABLE),
+                ErrorKind::NotFound,
+            );
+            expect_kind(registry.deregister(&other), ErrorKind::NotFound);
+            registry.register(&other, 3, READABLE).unwrap();
+            expect_nothing(&mut poll);
+            peer.write_all(b"y").unwrap();
+            assert!(expect_event(&mut poll, 3).readable);
+            poll.registry().deregister(&other).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_closed_socket_of_std_gives_one_last_event_at_most_and_none_for_its_successor() {
+    let _alone = alone();
+    for mode in [READABLE, LEVEL] {
+        for stage in STAGES {
+            println!("{:?} {:?}", mode, stage);
+            let mut poll = Poll::new().unwrap();
+            let (stream, peer) = std_pair();
+            let (_other, mut peer) =
+                closed_and_reused(&mut poll, stream, peer, READABLE | mode, stage, drop);
+            peer.write_all(b"y").unwrap();
+            let mut events = Events::new();
+            let last = poll.poll(&mut events, Some(SILENCE_MS)).unwrap();
+            assert!(last <= usize::from(stage == Stage::Ready), "{:?}", events);
+            expect_nothing(&mut poll);
+        }
+    }
+}
+
+#[test]
+fn a_closed_stream_of_ours_gives_nothing_more_under_its_number() {
+    let _alone = alone();
+    for mode in [READABLE, LEVEL, EDGE] {
+        for stage in STAGES {
+            println!("{:?} {:?}", mode, stage);
+            let mut poll = Poll::new().unwrap();
+            let (stream, peer) = pair();
+            let (other, mut peer) =
+                closed_and_reused(&mut poll, stream, peer, READABLE | mode, stage, drop);
+            peer.write_all(b"y").unwrap();
+            expect_nothing(&mut poll);
+            expect_kind(poll.registry().deregister(&other), ErrorKind::NotFound);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_has_become_one_of_std_is_still_told_from_its_successor() {
+    let _alone = alone();
+    for mode in [READABLE, LEVEL, EDGE] {
+        println!("{:?}", mode);
+        let mut poll = Poll::new().unwrap();
+        let (stream, peer) = pair();
+        let (other, mut peer) = closed_and_reused(
+            &mut poll,
+            stream,
+            peer,
+            READABLE | mode,
+            Stage::Reported,
+            |stream| drop(stream.into_std()),
+        );
+        peer.write_all(b"y").unwrap();
+        expect_nothing(&mut poll);
+        expect_kind(poll.registry().deregister(&other), ErrorKind::NotFound);
+    }
+}
+
+#[test]
+fn a_stream_whose_clone_is_open_is_silent_once_it_is_dropped() {
+    let _alone = alone();
+    for mode in [READABLE, LEVEL, EDGE] {
+        for stage in STAGES {
+            println!("{:?} {:?}", mode, stage);
+            let mut poll = Poll::new().unwrap();
+            let (stream, mut peer) = pair();
+            let clone = stream.try_clone().unwrap();
+            poll.registry()
+                .register(&stream, 1, READABLE | mode)
+                .unwrap();
+            if stage != Stage::Waiting {
+                peer.write_all(b"x").unwrap();
+            }
+            if stage == Stage::Reported {
+                assert!(expect_event(&mut poll, 1).readable);
+            }
+            drop(stream);
+            peer.write_all(b"y").unwrap();
+            expect_nothing(&mut poll);
+            poll.registry().register(&clone, 2, READABLE).unwrap();
+            assert!(expect_event(&mut poll, 2).readable);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_socket_is_refused_and_the_queue_goes_on() {
+    // Windows asks whether it is a socket; Wine only finds out when it is polled.
+    const WSAENOTSOCK: i32 = 10038;
+    const ERROR_INVALID_HANDLE: i32 = 6;
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let (stream, mut peer) = pair();
+    poll.registry().register(&stream, 1, READABLE).unwrap();
+
+    let file = File::open(env::current_exe().unwrap()).unwrap();
+    let closed = listener().as_raw_socket();
+    for number in [file.as_raw_handle() as RawSocket, closed] {
+        // SAFETY: a broken promise, on purpose: nothing but the system's error may follow from it.
+        let socket = unsafe { BorrowedSocket::borrow_raw(number) };
+        let handles = open_handles();
+        for _ in 0..100 {
+            let error = poll.registry().register(&socket, 2, READABLE).unwrap_err();
+            let code = error.raw_os_error().unwrap();
+            assert!(
+                [WSAENOTSOCK, ERROR_INVALID_HANDLE].contains(&code),
+                "{}",
+                error
+            );
+        }
+        assert_eq!(open_handles(), handles);
+        expect_kind(
+            poll.registry().reregister(&socket, 2, READABLE),
+            ErrorKind::NotFound,
+        );
+        expect_kind(poll.registry().deregister(&socket), ErrorKind::NotFound);
+    }
+    expect_nothing(&mut poll);
+    peer.write_all(b"x").unwrap();
+    assert!(expect_event(&mut poll, 1).readable);
+}
+
+#[test]
+fn every_kind_of_socket_is_a_source() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let (stream, _peer) = pair();
+    let mut owned = OwnedSocket::from(UdpSocket::bind(localhost()).unwrap());
+    let registry = poll.registry();
+    registry.register(&owned, 1, WRITABLE).unwrap();
+    registry.reregister(&mut owned, 1, WRITABLE).unwrap();
+    registry.reregister(&&owned, 2, WRITABLE).unwrap();
+    assert!(expect_event(&mut poll, 2).writable);
+    // SAFETY: the stream is open for longer than this.
+    let borrowed = unsafe { BorrowedSocket::borrow_raw(stream.as_raw_socket()) };
+    poll.registry().register(&borrowed, 3, WRITABLE).unwrap();
+    assert!(expect_event(&mut poll, 3).writable);
+    // It is the stream's own registration.
+    poll.registry()
+        .reregister(&stream, 4, WRITABLE | EDGE)
+        .unwrap();
+    assert!(expect_event(&mut poll, 4).writable);
+    poll.registry().deregister(&borrowed).unwrap();
+    expect_kind(poll.registry().deregister(&stream), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_queue_moves_from_a_busy_thread_to_another() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let (stream, mut peer) = pair();
+    poll.registry()
+        .register(&stream, 1, READABLE | LEVEL)
+        .unwrap();
+    peer.write_all(b"x").unwrap();
+    // A port may keep packets back while the thread that took the last one is busy.
+    expect_event(&mut poll, 1);
+    let other = thread::spawn(move || expect_event(&mut poll, 1));
+    while !other.is_finished() {
+        std::hint::spin_loop();
+    }
+    assert!(other.join().unwrap().readable);
+}
+
+#[test]
+fn the_thread_that_registered_may_end() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let (stream, mut peer) = pair();
+    let registrator = poll.registrator();
+    let stream = thread::spawn(move || {
+        registrator.register(&stream, 1, READABLE).unwrap();
+        stream
+    });
+    let stream = stream.join().unwrap();
+    expect_nothing(&mut poll);
+    peer.write_all(b"x").unwrap();
+    assert!(expect_event(&mut poll, 1).readable);
+    assert_eq!(drain(&stream), b"x");
+}
+
+#[test]
+fn dropped_streams_leave_nothing_behind() {
+    let _alone = alone();
+    // MINIMIO_ROUNDS: how many instead.
+    let rounds = env::var("MINIMIO_ROUNDS").map_or(10_000, |text| text.parse().unwrap());
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(64);
+    let (stream, _peer) = pair();
+    let mut work = |rounds: usize| {
+        for round in 0..rounds {
+            // By turns the last handle of a socket, whose request ends with it, and one of two, whose request does not.
+            let dropped = if round % 2 == 0 {
+                let socket = UdpSocket::bind(localhost()).unwrap();
+                TcpStream::from(OwnedSocket::from(socket))
+            } else {
+                stream.try_clone().unwrap()
+            };
+            let mode = [READABLE, LEVEL, EDGE][round % 3];
+            let interests = [READABLE, READABLE | WRITABLE][round % 5 % 2];
+            poll.registry()
+                .register(&dropped, round, interests | mode)
+                .unwrap();
+            if round % 7 == 0 {
+                poll.poll(&mut events, Some(0)).unwrap();
+            }
+            drop(dropped);
+            let n = poll.poll(&mut events, Some(0)).unwrap();
+            assert_eq!(n, 0, "{:?}", events);
+        }
+    };
+    work(1000);
+    let before = (open_handles(), BYTES.load(Ordering::Relaxed));
+    work(rounds);
+    let after = (open_handles(), BYTES.load(Ordering::Relaxed));
+    assert_eq!(after.0, before.0, "handles");
+    // The harness may note something meanwhile, but less than a byte a round.
+    assert!(after.1 < before.1 + rounds / 10, "{:?} {:?}", before, after);
+}
+
+#[test]
+fn eight_threads_rearm_ten_thousand_times_and_nothing_is_lost() {
+    const THREADS: usize = 8;
+    const ROUNDS: usize = 10_000;
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let registrator = poll.registrator();
+    let pairs: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (stream, mut peer) = pair();
+            peer.write_all(b"x").unwrap();
+            (stream, peer)
+        })
+        .collect();
+    let busy = AtomicUsize::new(THREADS);
+    let mut heard = [false; THREADS];
+    thread::scope(|scope| {
+        for (thread, (stream, _)) in pairs.iter().enumerate() {
+            let (registrator, busy) = (&registrator, &busy);
+            scope.spawn(move || {
+                registrator.register(stream, thread, READABLE).unwrap();
+                for round in 0..ROUNDS {
+                    let mode = [READABLE, LEVEL, EDGE][round % 3];
+                    let interests = [READABLE, WRITABLE, READABLE | WRITABLE][round % 4 % 3];
+                    if round % 10 == 0 {
+                        registrator.deregister(stream).unwrap();
+                        registrator
+                            .register(stream, thread, interests | mode)
+                            .unwrap();
+                    } else {
+                        registrator
+                            .reregister(stream, thread, interests | mode)
+                            .unwrap();
+                    }
+                }
+                // Whatever was under way: this one must be heard.
+                registrator
+                    .reregister(stream, THREADS + thread, READABLE)
+                    .unwrap();
+                busy.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        let mut events = Events::with_capacity(THREADS / 2);
+        while heard.contains(&false) {
+            let n = poll.poll_timeout(&mut events, DEADLINE).unwrap();
+            assert!(n > 0, "not heard: {:?}, busy: {:?}", heard, busy);
+            for event in &events {
+                if event.id() >= THREADS {
+                    assert!(!heard[event.id() - THREADS], "a one-shot comes once");
+                    heard[event.id() - THREADS] = true;
+                }
+            }
+        }
+    });
+    expect_nothing(&mut poll);
+}
+
+#[test]
+fn a_queue_with_more_sockets_than_one_handle_of_the_driver_takes() {
+    const SOURCES: usize = 100;
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let sockets: Vec<_> = (0..SOURCES)
+        .map(|_| UdpSocket::bind(localhost()).unwrap())
+        .collect();
+    for (token, socket) in sockets.iter().enumerate() {
+        poll.registry().register(socket, token, READABLE).unwrap();
+    }
+    expect_nothing(&mut poll);
+    for (token, socket) in sockets.iter().enumerate().rev() {
+        let address = socket.local_addr().unwrap();
+        socket.send_to(b"x", address).unwrap();
+        assert!(expect_event(&mut poll, token).readable);
+    }
+    for socket in sockets {
+        poll.registry().deregister(&socket).unwrap();
+    }
+}
+
+#[test]
+fn a_listener_that_moves_is_the_same_listener() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let listener = listener();
+    let address = listener.local_addr().unwrap();
+    poll.registry()
+        .register(&listener, 1, READABLE | LEVEL)
+        .unwrap();
+    let moved: Box<TcpListener> = Box::new(listener);
+    let mut client = net::TcpStream::connect(address).unwrap();
+    assert!(expect_event(&mut poll, 1).readable);
+    poll.registry().reregister(&*moved, 2, READABLE).unwrap();
+    assert!(expect_event(&mut poll, 2).readable);
+    let (mut server, _) = moved.accept().unwrap();
+    server.write_all(b"x").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    poll.registry().deregister(&moved.as_ref()).unwrap();
+}
