@@ -21,7 +21,7 @@
 //! dropped. A descriptor that was closed and is used again has a new number, so nothing old is mistaken for it.
 //!
 //! To end a wait from outside there is `EVFILT_USER`, a knote about nothing, which answers when somebody triggers it.
-//! The queue has one, its bell, for closing and for all wakers; a waker is a token and a flag.
+//! The queue has one, its bell, for closing and for all wakers; a waker is a token and a mark that it rang.
 
 use crate::trace;
 use crate::unix::check;
@@ -36,7 +36,7 @@ use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -216,9 +216,11 @@ impl Queue {
                 return self.ring();
             }
             if let Some(mut wake) = wakes.pop_front() {
-                // Asked first: once nobody else has it, nobody can set it any more.
+                // Asked first: once nobody else has it, nobody can wake any more.
                 let is_last = Arc::get_mut(&mut wake).is_some();
-                if wake.pending.swap(false, Ordering::AcqRel) {
+                if wake.is_pending() {
+                    // Whoever wakes from here on must ring again.
+                    wake.round.fetch_add(1, Ordering::AcqRel);
                     let record = change(0, ffi::EVFILT_READ, 0, wake.token);
                     events.push(Event { record });
                 }
@@ -607,8 +609,17 @@ pub struct Waker {
 #[derive(Debug)]
 struct Wake {
     token: Token,
-    /// Set by a wake, taken back by the poll that delivers it.
-    pending: AtomicBool,
+    /// Numbers the times between two events, to merge wakes: even while nobody woke, odd once somebody did. A wake makes
+    /// it odd, the poll that delivers the event makes it even again.
+    round: AtomicUsize,
+    /// The round of the last wake that rang. 0, which is even, is none.
+    rang_in: AtomicUsize,
+}
+
+impl Wake {
+    fn is_pending(&self) -> bool {
+        self.round.load(Ordering::Acquire) % 2 == 1
+    }
 }
 
 impl Waker {
@@ -625,13 +636,14 @@ impl Waker {
         }
         let wake = Arc::new(Wake {
             token,
-            pending: AtomicBool::new(false),
+            round: AtomicUsize::new(0),
+            rang_in: AtomicUsize::new(0),
         });
         let mut table = queue.table();
         // Those that are gone and owe nothing make room.
         table
             .wakes
-            .retain_mut(|wake| Arc::get_mut(wake).map_or(true, |wake| *wake.pending.get_mut()));
+            .retain_mut(|wake| Arc::get_mut(wake).is_none() || wake.is_pending());
         table.wakes.push_back(Arc::clone(&wake));
         drop(table);
         Ok(Waker { queue, wake })
@@ -649,16 +661,17 @@ impl Waker {
     ///
     /// On Unix it may be called from a signal handler.
     pub fn wake(&self) -> io::Result<()> {
-        let pending = &self.wake.pending;
-        if pending.swap(true, Ordering::AcqRel) || self.queue.is_closed() {
+        let Wake { round, rang_in, .. } = &*self.wake;
+        // This writes even where it changes nothing: so the call stands before or after the one that ends the round, and
+        // whatever the caller did before it is seen by the thread that it wakes.
+        let round = round.fetch_or(1, Ordering::AcqRel) | 1;
+        if rang_in.load(Ordering::Acquire) == round || self.queue.is_closed() {
             return Ok(());
         }
-        let result = self.queue.ring();
-        if result.is_err() {
-            // The next wake rings again.
-            pending.store(false, Ordering::Release);
-        }
-        result
+        self.queue.ring()?;
+        // Only now: a wake that sees this returns without ringing, and a poll that does not wait must find the event.
+        rang_in.store(round, Ordering::Release);
+        Ok(())
     }
 }
 
