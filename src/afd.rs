@@ -258,7 +258,7 @@ pub(crate) mod ffi {
     pub const FILE_SHARE_WRITE: u32 = 2;
     pub const FILE_OPEN: u32 = 1;
     pub const FILE_SKIP_SET_EVENT_ON_HANDLE: u8 = 2;
-    pub const FileIoCompletionNotificationInformation: u32 = 41;
+    pub const FileIoCompletionNotificationInformation: i32 = 41;
 
     pub const IOCTL_AFD_POLL: u32 = 0x12024;
     /// There is something to read.
@@ -390,7 +390,7 @@ pub(crate) mod ffi {
             iosb: *mut IO_STATUS_BLOCK,
             information: *mut c_void,
             length: u32,
-            class: u32,
+            class: i32,
         ) -> NTSTATUS;
 
         /// The error code of Windows for a status of the kernel.
