@@ -368,9 +368,10 @@ impl Source {
             registration.armed = false;
             justified = true;
         }
+        // Edge mode owes the next event after the next `WouldBlock`.
         if said.readable {
             registration.owes_readable = false;
-            self.drained &= !readable;
+            self.drained = false;
         }
         if said.writable {
             registration.owes_writable = false;

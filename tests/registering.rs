@@ -4,7 +4,7 @@ mod util;
 
 use minimio::{Events, Interests, Poll};
 use std::io::{ErrorKind, Write};
-use std::net::UdpSocket;
+use std::net::{Shutdown, UdpSocket};
 use std::thread;
 use util::*;
 
@@ -140,6 +140,34 @@ fn registering_again_replaces_the_direction() {
         .unwrap();
     let said = expect_event(&mut poll, 1);
     assert!(said.readable && !said.writable);
+}
+
+#[test]
+fn the_end_of_a_direction_that_is_no_longer_asked_for_is_not_reported() {
+    let mut poll = Poll::new().unwrap();
+    let (stream, peer) = pair();
+    peer.shutdown(Shutdown::Write).unwrap();
+    // The kernel has its answer ready when only writing is asked for.
+    for _ in 0..3 {
+        poll.registry()
+            .register(&stream, 1, READABLE | WRITABLE | LEVEL)
+            .unwrap();
+        expect_until(&mut poll, 1, |said| said.read_closed);
+        poll.registry()
+            .register(&stream, 1, READABLE | WRITABLE)
+            .unwrap();
+        poll.registry()
+            .reregister(&stream, 2, WRITABLE | LEVEL)
+            .unwrap();
+        for _ in 0..3 {
+            let said = expect_event(&mut poll, 2);
+            assert!(
+                said.writable && !said.readable && !said.read_closed,
+                "{:?}",
+                said
+            );
+        }
+    }
 }
 
 #[test]
