@@ -157,11 +157,14 @@ def receive_all(connection):
 
 
 def receive_until(connection, end):
+    """Everything up to the first `end`, and no byte more."""
     data = b""
     while not data.endswith(end):
-        part = connection.recv(1 << 16)
-        assert part, f"the end after {data!r}"
-        data += part
+        next_bytes = connection.recv(1 << 16, socket.MSG_PEEK)
+        assert next_bytes, f"the end after {data!r}"
+        found = (data + next_bytes).find(end)
+        wanted = len(next_bytes) if found < 0 else found + len(end) - len(data)
+        data += connection.recv(wanted)
     return data
 
 
