@@ -398,3 +398,32 @@ pub(crate) mod ffi {
         pub fn RtlNtStatusToDosError(status: NTSTATUS) -> u32;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ffi::*;
+    use std::mem::size_of;
+
+    /// Where a field begins.
+    macro_rules! offset {
+        ($record:expr, $($field:tt)+) => {{
+            let record = $record;
+            let (first, field) = (&record as *const _ as usize, &record.$($field)+ as *const _ as usize);
+            field - first
+        }};
+    }
+
+    #[test]
+    fn the_records_are_laid_out_as_the_kernel_has_them() {
+        let pointer = size_of::<usize>();
+        let iosb = IO_STATUS_BLOCK::default();
+        assert_eq!(offset!(iosb, Status), 0);
+        assert_eq!(offset!(iosb, Information), pointer);
+        let info = AFD_POLL_INFO::default();
+        assert_eq!(offset!(info, NumberOfHandles), 8);
+        assert_eq!(offset!(info, Exclusive), 12);
+        assert_eq!(offset!(info, Handles), 16);
+        assert_eq!(offset!(info, Handles[0].Events), 16 + pointer);
+        assert_eq!(offset!(info, Handles[0].Status), 20 + pointer);
+    }
+}

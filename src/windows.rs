@@ -11,36 +11,39 @@
 //! epoll would have to be turned inside out. minimio's promise is the same program everywhere, so it does not go that way.
 //!
 //! Readiness does not come for free then, but there is an operation whose *result* is readiness. Winsock's own `select` is
-//! built on it: a request to the Ancillary Function Driver, AFD, the kernel's half of Winsock, that ends when a
-//! socket is in one of the states that were asked for. We send that request (`NtDeviceIoControlFile` with `IOCTL_AFD_POLL`)
-//! through a handle of the driver that is associated with our port, and its packet is our event.
+//! built on it: a request to the Ancillary Function Driver, AFD, which is the kernel's half of Winsock. It asks about a socket
+//! and ends as soon as that is in one of the states that were asked for. We send it (`NtDeviceIoControlFile` with
+//! `IOCTL_AFD_POLL`) through a handle of the driver that is associated with our port, and its packet is our event.
 //!
-//! One registration: `register` makes a block of memory and lends it to the kernel with the request, one for each socket;
-//! bytes arrive, the kernel writes into the block that the socket can be read and puts a packet into the port;
-//! `select` takes it out, has the block back, and makes an [`Event`] of it. A block is, at every moment, in one of three states:
+//! One registration: `register` writes a request into a block of memory and lends that to the kernel; bytes arrive, the kernel
+//! writes the answer over the question and puts a packet into the port; `select` takes the packet out, has the block back,
+//! and makes an [`Event`] with our token of it. At every moment the request is in one of three states:
 //!
 //! ```text
-//!              submit                      cancel: other things are asked for now,
-//!            ┌────────►          ┌───────► or nobody asks any more
-//!       Idle             Pending             Cancelled
-//!            ◄────────┘          │               │
-//!              packet            └───────────────┘ packet: back to Idle, and out again if still wanted
+//!             submit              cancel
+//!     Idle ───────────► Pending ───────────► Cancelled
+//!      ▲                   │                     │
+//!      └───────────────────┴─────────────────────┘
+//!                       packet
 //! ```
 //!
-//! * *Idle*: the block is ours. A one-shot registration rests here after its event; a level one until the next
-//!   `select` asks the kernel again; one in edge mode until a read or write says `WouldBlock`.
+//! * *Idle*: the block is ours. A one-shot registration rests here after its event, a level one until the next
+//!   `select` asks again, one in edge mode until a read or write says `WouldBlock`.
 //! * *Pending*: the kernel holds the block and may write to it at any moment. What was asked cannot be changed, only
-//!   cancelled.
-//! * *Cancelled*: the kernel still holds it, until the packet of the cancelled request is taken out. To ask again before that
-//!   would be two requests for one socket at once, which the driver mixes up.
+//!   called off.
+//! * *Cancelled*: the kernel holds the block until the packet was taken out that tells how it ended, called off or just answered.
+//!   If more is wanted, it goes out again then. Not earlier: of two requests for one socket the driver mixes up the answers.
 //!
 //! A request is about a state, not about a change: AFD has no edges. Level mode asks again in each `select`. Edge mode asks
-//! again for the direction in which the stream has just said `WouldBlock`, so it needs to see its reads and writes, and only
+//! again for the direction in which the stream has just said `WouldBlock`, so it has to see its reads and writes, and only
 //! [`TcpStream`] lets it.
 //!
-//! Closing a socket ends its request with a packet that says so. While no request is pending nobody tells us, and the number of
-//! the socket may come back as another one's. [`TcpStream`] therefore ends its registration when it is dropped; and of any
-//! other socket we make sure that it is still the one that was registered, by a mark, before we ask by its number again.
+//! Closing a socket ends its pending request, with a packet that says so. If none is pending, nobody tells us, and
+//! the number of the socket may come back as another one's. So a [`TcpStream`] ends its registration when it is dropped; and of
+//! any other socket we make sure, by a mark, that it still is the one that was registered before we ask by its number again.
+//! A record that nobody asks for any more goes when its number is registered again, or with the queue.
+//!
+//! The calls to the driver are in `afd.rs`, what concerns the sockets themselves is in `winsock.rs`.
 
 use crate::afd::{self, FAILED, GONE, READ, WRITE};
 use crate::trace::{self, trace};
@@ -534,12 +537,12 @@ struct Registration {
     /// We could mark the socket. One that is for blocking calls only takes no mark; that must be good enough then.
     is_marked: bool,
     state: Mutex<State>,
-    /// Ours while the state says idle, and the kernel's otherwise.
+    /// Ours while the state of the request is idle, and the kernel's otherwise.
     request: afd::Request,
 }
 
 struct State {
-    block: BlockState,
+    request: RequestState,
     /// Cleared at the end: by `deregister`, by closing the socket, by another socket under the same number.
     is_alive: bool,
     /// The socket is of a `TcpStream` of ours, whose drop ends the registration: its number is still its own.
@@ -556,9 +559,12 @@ struct State {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum BlockState {
+enum RequestState {
+    /// The block is ours.
     Idle,
+    /// It is the kernel's, until the packet of the answer is taken out.
     Pending,
+    /// It is the kernel's still, until the packet is taken out that tells how it ended.
     Cancelled,
 }
 
@@ -576,7 +582,7 @@ impl Registration {
             base,
             is_marked: afd::mark(base as RawHandle).is_ok(),
             state: Mutex::new(State {
-                block: BlockState::Idle,
+                request: RequestState::Idle,
                 is_alive: true,
                 is_own: false,
                 is_renewed: false,
@@ -595,26 +601,26 @@ impl Registration {
 
     /// Sees to it that the kernel is asked for all that is wanted, sooner or later.
     fn arm(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
-        match state.block {
+        match state.request {
             _ if !state.is_alive || state.wanted == 0 => Ok(()),
-            // The block is ours: lend it.
-            BlockState::Idle => self.submit(state),
-            // The kernel has it and was asked for enough.
-            BlockState::Pending if state.wanted & !state.asked == 0 => Ok(()),
-            // The kernel has it and was asked for too little. It cannot be asked for more, only called off.
-            BlockState::Pending => {
+            // The block is ours: lend it to the kernel.
+            RequestState::Idle => self.submit(state),
+            // The kernel has it, and was asked for all of this.
+            RequestState::Pending if state.wanted & !state.asked == 0 => Ok(()),
+            // The kernel has it, and was asked for less. That cannot be changed, only called off.
+            RequestState::Pending => {
                 self.cancel(state);
                 Ok(())
             }
-            // It is on its way back; `answered` sends it out again with the newest wish.
-            BlockState::Cancelled => Ok(()),
+            // The kernel gives it back soon, and `answered` sends it out again for what is wanted then.
+            RequestState::Cancelled => Ok(()),
         }
     }
 
     /// Arms by the number alone, after a packet or for level mode, where no caller vouches for the socket. There is nobody
     /// to return an error to: it becomes an event.
     fn rearm(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        let lends = state.is_alive && state.wanted != 0 && state.block == BlockState::Idle;
+        let lends = state.is_alive && state.wanted != 0 && state.request == RequestState::Idle;
         let armed = if lends && !state.is_own && !self.is_same_socket() {
             Err(io::Error::from_raw_os_error(afd::ERROR_INVALID_HANDLE))
         } else {
@@ -632,14 +638,14 @@ impl Registration {
 
     /// Gives a reference away, to the packet that is to come.
     fn lend(self: &Arc<Self>, state: &mut State) -> *const Registration {
-        state.block = BlockState::Pending;
+        state.request = RequestState::Pending;
         self.queue.in_flight.fetch_add(1, Ordering::SeqCst);
         Arc::into_raw(Arc::clone(self))
     }
 
     /// Takes it back: there will be no packet.
     fn unlend(&self, state: &mut State, lent: *const Registration) {
-        state.block = BlockState::Idle;
+        state.request = RequestState::Idle;
         self.queue.in_flight.fetch_sub(1, Ordering::SeqCst);
         // SAFETY: `lent` is from `lend`, and no packet that could give it back as well was made.
         drop(unsafe { Arc::from_raw(lent) });
@@ -668,7 +674,7 @@ impl Registration {
     /// Calls the request off.
     fn cancel(&self, state: &mut State) {
         self.request.cancel(&self.helper);
-        state.block = BlockState::Cancelled;
+        state.request = RequestState::Cancelled;
     }
 
     /// Answers the request that could not be sent, as if the driver had: the socket has failed.
@@ -685,7 +691,7 @@ impl Registration {
     /// The registration is over; what the kernel holds is called off.
     fn end(&self, state: &mut State) {
         state.is_alive = false;
-        if state.block == BlockState::Pending {
+        if state.request == RequestState::Pending {
             self.cancel(state);
         }
     }
@@ -705,28 +711,29 @@ impl Registration {
         let mut state = self.state();
         // SAFETY: its packet was taken out, so the kernel is done with it, and the lock of `state` keeps other threads away.
         let found = unsafe { self.request.answer() };
-        state.block = BlockState::Idle;
+        state.request = RequestState::Idle;
         if !state.is_alive {
             return None;
         }
-        // Registered again while this was on its way: perhaps as another socket, of which it says nothing.
-        if found & GONE != 0 && !state.is_renewed {
-            self.gone(state);
+        if found & GONE != 0 {
+            if state.is_renewed {
+                // Registered again while this was on its way, perhaps as another socket, of which it says nothing.
+                self.rearm(state);
+            } else {
+                self.gone(state);
+            }
             return None;
         }
-        // It may say more than is still wanted.
-        let found = found & (state.wanted | FAILED | GONE);
-        // Any of its states stands for the whole direction, a failure for all that is wanted.
-        let ready = [READ, WRITE].iter().fold(0, |ready, direction| {
-            let is_ready = found & (direction | FAILED) != 0;
-            ready
-                | if is_ready {
-                    state.wanted & direction
-                } else {
-                    0
-                }
-        });
-        if found & GONE != 0 || ready == 0 {
+        // It may know of what nobody wants to know any more.
+        let found = found & (state.wanted | FAILED);
+        let mut ready = 0;
+        for direction in [READ, WRITE] {
+            // One of its states stands for the whole direction, and a failure for every one.
+            if found & (direction | FAILED) != 0 {
+                ready |= direction & state.wanted;
+            }
+        }
+        if ready == 0 {
             self.rearm(state);
             return None;
         }
@@ -1076,5 +1083,126 @@ pub(crate) mod ffi {
             key: usize,
             overlapped: *mut c_void,
         ) -> BOOL;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Poll;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    const READABLE: Interests = Interests::READABLE;
+
+    fn pair() -> (TcpStream, net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (stream, listener.accept().unwrap().0)
+    }
+
+    /// The registration of `stream`, without owning it.
+    fn registration(stream: &TcpStream) -> Weak<Registration> {
+        stream.edge.slot().clone()
+    }
+
+    #[test]
+    fn milliseconds_are_rounded_up_and_never_mean_for_ever() {
+        let millis = |nanos| super::millis(Some(Duration::from_nanos(nanos)));
+        assert_eq!(
+            [0, 1, 999_999, 1_000_000, 1_000_001].map(millis),
+            [0, 1, 1, 1, 2]
+        );
+        assert_eq!(super::millis(None), ffi::INFINITE);
+        for huge in [
+            Duration::MAX,
+            Duration::from_millis(u32::MAX.into()),
+            Duration::from_millis(u64::from(u32::MAX) + 1),
+        ] {
+            assert_eq!(super::millis(Some(huge)), ffi::INFINITE - 1);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_holds_lives_until_its_packet_was_taken_out() {
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(4);
+        let (stream, _peer) = pair();
+        poll.registry().register(&stream, 1, READABLE).unwrap();
+        let held = registration(&stream);
+        assert_eq!(held.strong_count(), 2, "the table and the packet to come");
+        poll.registry().deregister(&stream).unwrap();
+        drop(stream);
+        assert_eq!(held.strong_count(), 1, "the packet alone");
+        // It is called off, so its packet is there or very near.
+        while held.strong_count() > 0 {
+            assert_eq!(poll.poll(&mut events, Some(1)).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_ends_takes_back_what_the_kernel_holds() {
+        let (first, mut peer) = pair();
+        let (second, _other_peer) = pair();
+        let poll = Poll::new().unwrap();
+        poll.registry().register(&first, 1, READABLE).unwrap();
+        poll.registry().register(&second, 2, READABLE).unwrap();
+        let waker = Waker::new(&poll.registrator(), 3).unwrap();
+        waker.wake().unwrap();
+        peer.write_all(b"x").unwrap();
+        let queue = Arc::clone(&poll.selector.queue);
+        drop(poll);
+        assert_eq!(queue.in_flight.load(Ordering::SeqCst), 0);
+        for stream in [&first, &second] {
+            assert_eq!(registration(stream).strong_count(), 0);
+        }
+        drop(waker);
+        assert_eq!(Arc::strong_count(&queue), 1, "nobody else holds the port");
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_sent_again_is_an_event() {
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(4);
+        let (stream, mut peer) = pair();
+        let (other, mut other_peer) = pair();
+        poll.registry().register(&stream, 1, READABLE).unwrap();
+        poll.registry().register(&other, 2, READABLE).unwrap();
+        peer.write_all(b"x").unwrap();
+        assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
+
+        let registration = registration(&stream).upgrade().unwrap();
+        let mut state = registration.state();
+        state.wanted = READ;
+        registration.fail(&mut state);
+        drop(state);
+        assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
+        let event = events[0];
+        assert!(event.id() == 1 && event.is_readable() && event.is_error());
+
+        // It was one event, and the others go on.
+        other_peer.write_all(b"x").unwrap();
+        assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
+        assert_eq!(events[0].id(), 2);
+        poll.registry().reregister(&stream, 3, READABLE).unwrap();
+        assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
+        assert!(events[0].id() == 3 && !events[0].is_error());
+    }
+
+    #[test]
+    fn a_wake_without_its_packet_in_the_port_posts_another() {
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(4);
+        let waker = Waker::new(&poll.registrator(), 1).unwrap();
+        // Another thread is between its two steps: it has said that it wakes, and posted nothing yet.
+        waker.inner.is_pending.store(true, Ordering::SeqCst);
+        waker.wake().unwrap();
+        assert_eq!(poll.poll(&mut events, Some(0)).unwrap(), 1);
+        // Now it posts. Its wake has had its event already.
+        waker.inner.is_pending.store(true, Ordering::SeqCst);
+        waker.wake().unwrap();
+        waker.inner.is_pending.store(false, Ordering::SeqCst);
+        assert_eq!(poll.poll(&mut events, Some(0)).unwrap(), 0);
+        assert_eq!(waker.inner.packets.load(Ordering::SeqCst), 0);
     }
 }
