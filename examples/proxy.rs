@@ -300,7 +300,7 @@ struct Lane {
     begin: usize,
     /// up to here.
     end: usize,
-    carried: usize,
+    carried: u64,
     /// The reader has seen the end.
     is_ending: bool,
     /// The writer has passed it on.
@@ -361,7 +361,7 @@ impl Lane {
             match to.write(&self.buffer[self.begin..self.end]) {
                 Ok(n) => {
                     self.begin += n;
-                    self.carried += n;
+                    self.carried += n as u64;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
