@@ -330,12 +330,16 @@ impl Registrator {
     /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
     ///   registration stays as it was.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
+    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not a [`TcpStream`]. An
+    ///   earlier registration stays as it was.
     /// * The system's error: the source cannot be watched (`EPERM` for a regular file), no memory or no room for another one.
     ///
     /// # Platform notes
     ///
     /// On Linux a registration lives as long as the open file behind the descriptor: while a duplicate (`dup`, `try_clone`,
     /// `fork`) is open, closing the registered descriptor does not end it. `deregister` before that close.
+    ///
+    /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
     #[inline]
     pub fn register(
         &self,
