@@ -234,14 +234,17 @@ impl Dashboard {
             let token = self.take_token();
             self.queue
                 .note(format_args!("accept() = a browser at {}", peer));
-            match Browser::new(stream) {
-                Ok(browser) => {
-                    self.queue.register(&browser.stream, token, browser.asked)?;
-                    self.browsers.insert(token, browser);
-                }
-                Err(error) => self.queue.note(format_args!("but it failed: {}", error)),
+            if let Err(error) = self.add_browser(stream, token) {
+                self.queue.note(format_args!("but it failed: {}", error));
             }
         }
+    }
+
+    fn add_browser(&mut self, stream: net::TcpStream, token: Token) -> io::Result<()> {
+        let browser = Browser::new(stream)?;
+        self.queue.register(&browser.stream, token, browser.asked)?;
+        self.browsers.insert(token, browser);
+        Ok(())
     }
 
     /// `accept` has no more for us: because nobody is waiting, or because something is wrong.
@@ -414,15 +417,23 @@ impl Dashboard {
             let token = self.take_token();
             self.queue
                 .note(format_args!("accept() = connection {}", token));
-            match Connection::new(stream, arrival) {
-                Ok(connection) => {
-                    self.queue
-                        .register(&connection.stream, token, connection.interests)?;
-                    self.connections.insert(token, connection);
-                }
-                Err(error) => self.queue.note(format_args!("but it failed: {}", error)),
+            if let Err(error) = self.add_connection(stream, arrival, token) {
+                self.queue.note(format_args!("but it failed: {}", error));
             }
         }
+    }
+
+    fn add_connection(
+        &mut self,
+        stream: net::TcpStream,
+        arrival: Arrival,
+        token: Token,
+    ) -> io::Result<()> {
+        let connection = Connection::new(stream, arrival)?;
+        self.queue
+            .register(&connection.stream, token, connection.interests)?;
+        self.connections.insert(token, connection);
+        Ok(())
     }
 
     /// Reads at once, or leaves it to whoever watches.
