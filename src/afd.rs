@@ -226,6 +226,7 @@ pub(crate) fn is_marked(handle: RawHandle) -> io::Result<bool> {
 }
 
 /// Calls of the kernel itself return a status whose two highest bits are set if it is an error.
+#[inline(always)]
 fn check_status(status: ffi::NTSTATUS, call: fmt::Arguments<'_>) -> io::Result<()> {
     trace(call, &Ok(trace::Status(status)));
     if status as u32 >> 30 == 3 {

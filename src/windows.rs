@@ -1000,6 +1000,7 @@ impl Drop for Edge {
 }
 
 /// Calls that return a handle return null and leave the reason in `GetLastError`.
+#[inline(always)]
 fn check_handle(ret: RawHandle, call: fmt::Arguments<'_>) -> io::Result<RawHandle> {
     let result = if ret.is_null() {
         Err(io::Error::last_os_error())
@@ -1011,6 +1012,7 @@ fn check_handle(ret: RawHandle, call: fmt::Arguments<'_>) -> io::Result<RawHandl
 }
 
 /// Calls that return a `BOOL` return FALSE, which is 0, and leave the reason in `GetLastError`.
+#[inline(always)]
 pub(crate) fn check_bool(ret: ffi::BOOL, call: fmt::Arguments<'_>) -> io::Result<()> {
     let result = if ret == 0 {
         Err(io::Error::last_os_error())

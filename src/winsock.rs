@@ -269,6 +269,7 @@ impl From<SocketAddrV6> for ffi::sockaddr_in6 {
 }
 
 /// Calls of Winsock return `SOCKET_ERROR`, which is -1, and leave the reason in `WSAGetLastError`.
+#[inline(always)]
 fn check_socket(ret: i32, call: fmt::Arguments<'_>) -> io::Result<()> {
     let result = if ret == ffi::SOCKET_ERROR {
         // SAFETY: the call takes no memory.

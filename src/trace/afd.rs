@@ -88,6 +88,7 @@ const EVENTS: Names = names![
 ];
 
 /// What the driver is asked for.
+#[inline(always)]
 pub(crate) fn events(bits: u32) -> Flags {
     Flags(bits.into(), EVENTS)
 }
@@ -114,6 +115,7 @@ impl fmt::Debug for OVERLAPPED_ENTRY {
 }
 
 /// What a packet is about.
+#[inline(always)]
 pub(crate) fn key(key: usize) -> &'static str {
     match key {
         platform::KEY_POLL => "KEY_POLL",
@@ -135,6 +137,7 @@ impl fmt::Display for Timeout {
 }
 
 /// The second argument of `WSAIoctl`.
+#[inline(always)]
 pub(crate) fn ioctl(code: u32) -> &'static str {
     match code {
         winsock::SIO_BASE_HANDLE => "SIO_BASE_HANDLE",
@@ -145,6 +148,7 @@ pub(crate) fn ioctl(code: u32) -> &'static str {
 }
 
 /// The first argument of `WSASocketW`.
+#[inline(always)]
 pub(crate) fn family(family: i32) -> &'static str {
     if family == winsock::AF_INET {
         "AF_INET"

@@ -31,6 +31,7 @@ impl fmt::Debug for ffi::epoll_event {
 }
 
 /// The second argument of `epoll_ctl`.
+#[inline(always)]
 pub(crate) fn operation(op: c_int) -> &'static str {
     match op {
         ffi::EPOLL_CTL_ADD => "EPOLL_CTL_ADD",

@@ -64,6 +64,7 @@ impl fmt::Debug for Limit<'_> {
 }
 
 /// The last two arguments of `fcntl`: each command is used to set one flag.
+#[inline(always)]
 pub(crate) fn fcntl_change(command: c_int) -> &'static str {
     if command == ffi::F_SETFD {
         "F_SETFD, FD_CLOEXEC"
@@ -73,6 +74,7 @@ pub(crate) fn fcntl_change(command: c_int) -> &'static str {
 }
 
 /// The second argument of `socket`.
+#[inline(always)]
 pub(crate) fn socket_type() -> &'static str {
     if ffi::SOCK_CLOEXEC == 0 {
         "SOCK_STREAM"

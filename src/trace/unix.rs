@@ -114,6 +114,7 @@ impl fmt::Debug for ffi::timespec {
 }
 
 /// The first argument of `socket`.
+#[inline(always)]
 pub(crate) fn domain(domain: c_int) -> &'static str {
     if domain == ffi::AF_INET {
         "AF_INET"
