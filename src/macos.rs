@@ -14,11 +14,12 @@
 //! Every change asks for a receipt, and there is room for the receipts alone: so one that fails does not stop the
 //! others, and no event is carried off by a call that is not a poll.
 //!
-//! One thing the kernel does not do. A one-shot source is to be silent after one report, but its other knote is
-//! still armed. To disarm it after the report would be too late: another thread may have armed it again by
-//! then. So each registration has a number. The kernel keeps the number, and a table of ours, by descriptor, says which
-//! number is the newest, what its token is, and whether it is spent. What comes under another number, or is spent, is
-//! dropped. A descriptor that was closed and is used again has a new number, so nothing old is mistaken for it.
+//! One thing the kernel does not do. A one-shot source is to be silent after one report, but its other knote is still
+//! armed, and `select` has to delete that one. By then another thread may have registered the source anew, or closed
+//! it and registered another one under the same descriptor, and must keep what it got. So each registration has a
+//! number. The kernel keeps the number, and a table of ours, by descriptor, says which is the newest and what its token is.
+//! To register and to go through a batch of events exclude each other: what comes under another number than the newest
+//! is out of date and dropped, and what comes under the newest is nobody else's.
 //!
 //! To end a wait from outside there is `EVFILT_USER`, a knote about nothing, which answers when somebody triggers it.
 //! The queue has one, its bell, for closing and for all wakers; a waker is a token and a mark that it rang.
@@ -77,6 +78,8 @@ struct Table {
     /// By descriptor. One that was closed leaves its last registration behind, until its number is used again.
     registrations: Vec<Registration>,
     last_number: usize,
+    /// Other knotes to delete, while a batch is gone through. Kept for its memory.
+    others: Vec<ffi::kevent>,
     /// Of all wakers, and of those that are gone but still owe their event.
     wakes: VecDeque<Arc<Wake>>,
 }
@@ -86,9 +89,8 @@ struct Table {
 struct Registration {
     number: usize,
     token: Token,
-    is_oneshot: bool,
-    /// A one-shot that was reported.
-    is_spent: bool,
+    /// How many of its knotes are one-shot and were not reported yet.
+    armed: u8,
     /// Its read knote stands in for the write knote.
     is_broken_pipe: bool,
 }
@@ -106,17 +108,36 @@ impl Table {
         self.registrations[fd] = registration;
     }
 
-    /// Makes of a record what the poll reports, or says that it is of no registration any more.
-    fn translate(&self, record: &mut ffi::kevent) -> bool {
-        match self.registrations.get(record.ident) {
-            Some(found) if found.number == record.udata && !found.is_spent => {
-                record.udata = found.token;
-                if found.is_broken_pipe {
+    /// Makes of a record what the poll reports, or says that it is out of date.
+    fn translate(&mut self, record: &mut ffi::kevent) -> bool {
+        match self.registrations.get_mut(record.ident) {
+            Some(newest) if newest.number == record.udata => {
+                newest.armed = newest.armed.saturating_sub(1);
+                record.udata = newest.token;
+                if newest.is_broken_pipe {
                     record.filter = ffi::EVFILT_WRITE;
                 }
                 true
             }
             _ => false,
+        }
+    }
+
+    /// After the whole batch was translated: deletes come of the sources that are half reported.
+    fn find_others(&mut self, events: &Events) {
+        self.others.clear();
+        for Event { record } in events {
+            let reported = &mut self.registrations[record.ident];
+            if reported.armed > 0 {
+                reported.armed = 0;
+                let other = if record.filter == ffi::EVFILT_READ {
+                    ffi::EVFILT_WRITE
+                } else {
+                    ffi::EVFILT_READ
+                };
+                let delete = change(record.ident, other, ffi::EV_DELETE, reported.number);
+                self.others.push(delete);
+            }
         }
     }
 }
@@ -196,10 +217,10 @@ impl Queue {
             rang |= is_bell;
             !is_bell && table.translate(&mut event.record)
         });
-        // Only now: a source that is ready in both directions fills two events of one batch.
-        for event in events.iter() {
-            let reported = &mut table.registrations[event.record.ident];
-            reported.is_spent = reported.is_oneshot;
+        table.find_others(events);
+        for deletes in table.others.chunks(MAX_CHANGES) {
+            // One that is gone already was closed.
+            self.control(deletes)?;
         }
         if rang {
             self.answer(&mut table.wakes, events)?;
@@ -213,7 +234,8 @@ impl Queue {
         for _ in 0..wakes.len() {
             if events.len() == events.capacity() {
                 // The others come with the next poll, which begins with them.
-                return self.ring();
+                let is_short = wakes.iter().any(|wake| wake.is_pending());
+                return if is_short { self.ring() } else { Ok(()) };
             }
             if let Some(mut wake) = wakes.pop_front() {
                 // Asked first: once nobody else has it, nobody can wake any more.
@@ -503,8 +525,12 @@ impl Registrator {
         let registration = Registration {
             number,
             token,
-            is_oneshot: interests.is_oneshot(),
-            is_spent: false,
+            // One knote stands in for both of a broken pipe.
+            armed: match interests.is_oneshot() {
+                true if both && !is_broken_pipe => 2,
+                true => 1,
+                false => 0,
+            },
             is_broken_pipe,
         };
         table.set(fd, registration);
