@@ -487,8 +487,8 @@ impl Event {
     #[inline]
     pub fn is_write_closed(&self) -> bool {
         // A pipe whose reader is gone says only ERR. So does a datagram socket with an error to pick up, which is not
-        // closed; but that one, unlike a pipe, says WRBAND along with OUT. A TCP socket does not, but one that is open says
-        // ERR only to a program that has asked for its error queue (timestamps, zero-copy), and is then mistaken for closed.
+        // closed; but that, unlike a pipe, says WRBAND along with OUT. (So does a TCP connection with a message in its
+        // error queue, without WRBAND; only a program that sends with MSG_ZEROCOPY or asks for time stamps meets that.)
         self.has(ffi::EPOLLHUP)
             || self.has(ffi::EPOLLERR) && self.has(ffi::EPOLLOUT) && !self.has(ffi::EPOLLWRBAND)
     }
