@@ -316,6 +316,11 @@ impl Selector {
     ///
     /// The system's error when it has no room for another queue.
     pub fn new() -> io::Result<Selector> {
+        Selector::with_bell(ffi::EVFILT_USER)
+    }
+
+    /// With a bell of this filter, or a pair of sockets if the kernel does not know it.
+    fn with_bell(filter: ffi::filter_t) -> io::Result<Selector> {
         // SAFETY: the call takes nothing.
         let fd = check(unsafe { ffi::kqueue() }, format_args!("kqueue()"))?;
         // SAFETY: the descriptor was just made and nobody else knows it.
@@ -331,9 +336,9 @@ impl Selector {
         };
         // An edge for each ring: the bell need not be silenced.
         let mode = ffi::EV_ADD | ffi::EV_CLEAR;
-        let mut errors = queue.control(&[change(0, ffi::EVFILT_USER, mode, BELL)])?;
+        let mut errors = queue.control(&[change(0, filter, mode, BELL)])?;
         if errors[0] == ffi::EINVAL {
-            // NetBSD before 10 and OpenBSD before 7.8 have no such filter.
+            // `EVFILT_USER` came to NetBSD with 10 and to OpenBSD with 7.8.
             let (watched, ringing) = Bell::pair()?;
             let fd = watched.as_raw_fd() as usize;
             queue.bell = Bell::Pair { watched, ringing };
@@ -1012,5 +1017,201 @@ pub(crate) mod ffi {
         /// Sends from several buffers. Returns how many bytes, -1 with `errno` on failure.
         /// <https://man.freebsd.org/cgi/man.cgi?query=sendmsg&sektion=2>
         pub fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    fn registration(number: usize, token: Token) -> Registration {
+        Registration {
+            number,
+            token,
+            ..Registration::default()
+        }
+    }
+
+    fn event(filter: ffi::filter_t, flags: ffi::flags_t, fflags: u32) -> Event {
+        let mut record = change(5, filter, flags, 7);
+        record.fflags = fflags;
+        Event { record }
+    }
+
+    #[test]
+    fn without_the_user_filter_a_pair_of_sockets_is_the_bell() {
+        const NO_FILTER: ffi::filter_t = 99;
+        let mut selector = Selector::with_bell(NO_FILTER).unwrap();
+        assert!(matches!(selector.queue.bell, Bell::Pair { .. }));
+
+        // Heard by a wait that has begun, once for all wakes, and again after that.
+        let waker = Waker::new(&selector.registrator(), 7).unwrap();
+        let mut events = Events::new();
+        for _ in 0..2 {
+            let other = waker.clone();
+            let thread = thread::spawn(move || other.wake());
+            selector.select(&mut events, None).unwrap();
+            thread.join().unwrap().unwrap();
+            assert_eq!(events.len(), 1);
+            assert!(events[0].id() == 7 && events[0].is_readable());
+        }
+        let at_once = Some(Duration::ZERO);
+        selector.select(&mut events, at_once).unwrap();
+        assert_eq!(events, []);
+
+        // More rings than it has room for, and nobody listens.
+        for _ in 0..100_000 {
+            selector.queue.ring().unwrap();
+        }
+        waker.wake().unwrap();
+        selector.select(&mut events, None).unwrap();
+        assert_eq!(events[0].id(), 7);
+        selector.select(&mut events, at_once).unwrap();
+        assert_eq!(events, []);
+    }
+
+    #[test]
+    fn a_record_under_an_old_number_is_dropped() {
+        let mut table = Table::default();
+        table.set(5, registration(1, 100));
+        table.set(5, registration(2, 200));
+        let mut old = change(5, ffi::EVFILT_READ, 0, 1);
+        assert!(!table.translate(&mut old));
+        let mut newest = change(5, ffi::EVFILT_READ, 0, 2);
+        assert!(table.translate(&mut newest));
+        assert_eq!(newest.udata, 200);
+        // Of a descriptor that was never registered.
+        assert!(!table.translate(&mut change(6, ffi::EVFILT_READ, 0, 2)));
+    }
+
+    #[test]
+    fn only_what_is_half_reported_has_another_knote_to_delete() {
+        let mut table = Table::default();
+        let armed = [(1, 2), (2, 2), (3, 1), (4, 0)];
+        for (fd, armed) in armed {
+            let registration = registration(fd, fd);
+            table.set(
+                fd,
+                Registration {
+                    armed,
+                    ..registration
+                },
+            );
+        }
+        let reported = [
+            (1, ffi::EVFILT_WRITE),
+            (2, ffi::EVFILT_READ),
+            (3, ffi::EVFILT_READ),
+            (4, ffi::EVFILT_READ),
+            (2, ffi::EVFILT_WRITE),
+        ];
+        let mut events: Events = reported
+            .iter()
+            .map(|&(fd, filter)| Event {
+                record: change(fd, filter, 0, fd),
+            })
+            .collect();
+        events.retain_mut(|event| table.translate(&mut event.record));
+        assert_eq!(events.len(), reported.len());
+        table.find_others(&events);
+        assert_eq!(
+            table.others,
+            [change(1, ffi::EVFILT_READ, ffi::EV_DELETE, 1)]
+        );
+        table.find_others(&events);
+        assert_eq!(table.others, []);
+    }
+
+    #[test]
+    fn the_end_of_a_broken_pipe_is_one_of_writing() {
+        let mut table = Table::default();
+        let pipe = registration(1, 7);
+        table.set(
+            5,
+            Registration {
+                is_broken_pipe: true,
+                ..pipe
+            },
+        );
+        let mut record = change(5, ffi::EVFILT_READ, ffi::EV_EOF, 1);
+        assert!(table.translate(&mut record));
+        let event = Event { record };
+        assert!(event.is_writable() && event.is_write_closed());
+        assert!(!event.is_readable() && !event.is_read_closed());
+    }
+
+    #[test]
+    fn no_source_has_the_number_of_the_bell() {
+        let mut table = Table {
+            last_number: usize::MAX - 1,
+            ..Table::default()
+        };
+        let numbers = [(); 3].map(|()| table.next_number());
+        assert_eq!(numbers, [usize::MAX, 1, 2]);
+    }
+
+    #[test]
+    fn each_knote_speaks_of_its_own_direction_and_an_error_of_both() {
+        const CONNECTION_REFUSED: u32 = 61;
+        let said = |event: Event| format!("{:?}", event);
+        assert_eq!(said(event(ffi::EVFILT_READ, 0, 0)), "Event(7 readable)");
+        assert_eq!(said(event(ffi::EVFILT_WRITE, 0, 0)), "Event(7 writable)");
+        assert_eq!(
+            said(event(ffi::EVFILT_READ, ffi::EV_EOF, 0)),
+            "Event(7 readable read-closed)"
+        );
+        assert_eq!(
+            said(event(ffi::EVFILT_WRITE, ffi::EV_EOF, 0)),
+            "Event(7 writable write-closed)"
+        );
+        for filter in [ffi::EVFILT_READ, ffi::EVFILT_WRITE] {
+            assert_eq!(
+                said(event(filter, ffi::EV_EOF, CONNECTION_REFUSED)),
+                "Event(7 readable writable read-closed write-closed error)"
+            );
+        }
+    }
+
+    #[test]
+    fn wakers_that_are_gone_leave_only_what_they_owe() {
+        let mut selector = Selector::new().unwrap();
+        let registrator = selector.registrator();
+        for token in 0..100 {
+            drop(Waker::new(&registrator, token).unwrap());
+        }
+        let owing = Waker::new(&registrator, 7).unwrap();
+        owing.wake().unwrap();
+        drop(owing);
+        let left = Waker::new(&registrator, 8).unwrap();
+        let tokens = |selector: &Selector| -> Vec<Token> {
+            let table = selector.queue.table();
+            table.wakes.iter().map(|wake| wake.token).collect()
+        };
+        assert_eq!(tokens(&selector), [7, 8]);
+
+        let mut events = Events::new();
+        selector.select(&mut events, None).unwrap();
+        assert_eq!(events[0].id(), 7);
+        assert_eq!(tokens(&selector), [8]);
+        drop(left);
+    }
+
+    #[test]
+    fn with_room_for_one_the_wakers_take_turns() {
+        let mut selector = Selector::new().unwrap();
+        let registrator = selector.registrator();
+        let wakers = [0, 1, 2].map(|token| Waker::new(&registrator, token).unwrap());
+        let mut events = Events::with_capacity(1);
+        let mut tokens = Vec::new();
+        for _ in 0..6 {
+            for waker in &wakers {
+                waker.wake().unwrap();
+            }
+            selector.select(&mut events, None).unwrap();
+            assert_eq!(events.len(), 1);
+            tokens.push(events[0].id());
+        }
+        assert_eq!(tokens, [0, 1, 2, 0, 1, 2]);
     }
 }
