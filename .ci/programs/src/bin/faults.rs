@@ -360,12 +360,11 @@ fn full_batches(fault: Fault) {
     works(&mut poll, fault.listener);
 }
 
-fn close_loop(fault: Fault) {
+fn close_loop(_: Fault) {
     let mut poll = Poll::new().unwrap();
     poll.registrator().close_loop().unwrap();
     is_closed(poll.poll(&mut Events::new(), None));
     is_closed(poll.registrator().close_loop());
-    drop(fault);
 }
 
 /// It is reported, and the loop is open still.
