@@ -58,8 +58,8 @@ mod iocp {
     }
 
     // A wrong layout does not compile.
-    #[cfg(target_pointer_width = "64")]
-    const _: () = assert!(size_of::<Overlapped>() == 32 && size_of::<WsaBuf>() == 16);
+    const _: () = assert!(size_of::<Overlapped>() == 3 * size_of::<usize>() + 8);
+    const _: () = assert!(size_of::<WsaBuf>() == 2 * size_of::<usize>());
 
     const INVALID_HANDLE_VALUE: Handle = -1isize as Handle;
     const INFINITE: u32 = u32::MAX;
