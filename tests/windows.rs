@@ -8,6 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{self, TcpListener, UdpSocket};
+use std::os::raw::c_void;
 use std::os::windows::io::{AsRawHandle, AsRawSocket, BorrowedSocket, OwnedSocket, RawSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -272,6 +273,47 @@ fn every_kind_of_socket_is_a_source() {
     assert!(expect_event(&mut poll, 4).writable);
     poll.registry().deregister(&borrowed).unwrap();
     expect_kind(poll.registry().deregister(&stream), ErrorKind::NotFound);
+}
+
+#[test]
+fn no_handle_is_inherited_by_a_child() {
+    #[link(name = "kernel32")]
+    extern "system" {
+        fn GetHandleInformation(handle: *mut c_void, flags: *mut u32) -> i32;
+    }
+    const HANDLE_FLAG_INHERIT: u32 = 1;
+    /// The open handles and their flags. Handles are multiples of four.
+    fn handles() -> Vec<(usize, u32)> {
+        let mut found = Vec::new();
+        for handle in (4..0x4000).step_by(4) {
+            let mut flags = 0;
+            // SAFETY: the call writes `flags`, and any number may be asked for.
+            if unsafe { GetHandleInformation(handle as *mut c_void, &mut flags) } != 0 {
+                found.push((handle, flags));
+            }
+        }
+        found
+    }
+    let _alone = alone();
+    let listener = listener();
+    let address = listener.local_addr().unwrap();
+    let before = handles();
+    let poll = Poll::new().unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    let _others = [
+        TcpStream::connect_nonblocking(address).unwrap(),
+        stream.try_clone().unwrap(),
+    ];
+    poll.registry().register(&stream, 1, READABLE).unwrap();
+    let ours: Vec<_> = handles()
+        .into_iter()
+        .filter(|(handle, _)| before.iter().all(|(known, _)| known != handle))
+        .collect();
+    // Three streams, the port, the driver.
+    assert!(ours.len() >= 5, "{:?}", ours);
+    for (handle, flags) in ours {
+        assert_eq!(flags & HANDLE_FLAG_INHERIT, 0, "handle {:#x}", handle);
+    }
 }
 
 #[test]
