@@ -59,19 +59,26 @@ impl<T: Watched> Watched for &mut T {
 
 /// The system's own socket below `socket`: that same one, unless a layered service provider sits on top of it.
 pub(crate) fn base_socket(socket: RawSocket) -> io::Result<RawSocket> {
+    const MOST_LAYERS: usize = 16;
     let error = match query_socket(socket, ffi::SIO_BASE_HANDLE) {
         Err(error) if error.raw_os_error() != Some(ffi::WSAENOTSOCK) => error,
         answer => return answer,
     };
     // Some providers block that question on purpose, but answer one of these, which go down a single layer.
-    for code in [
+    let questions = [
         ffi::SIO_BSP_HANDLE_SELECT,
         ffi::SIO_BSP_HANDLE_POLL,
         ffi::SIO_BSP_HANDLE,
-    ] {
-        match query_socket(socket, code) {
-            Ok(below) if below != socket => return base_socket(below),
-            _ => {}
+    ];
+    let mut layer = socket;
+    for _ in 0..MOST_LAYERS {
+        let answers = questions.iter().map(|code| query_socket(layer, *code));
+        match answers.flatten().find(|below| *below != layer) {
+            Some(below) => layer = below,
+            None => break,
+        }
+        if let Ok(base) = query_socket(layer, ffi::SIO_BASE_HANDLE) {
+            return Ok(base);
         }
     }
     Err(error)
