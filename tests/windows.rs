@@ -1,5 +1,6 @@
 //! What only Windows has: sockets known by number, handles that are no sockets, and memory that the kernel holds.
 #![cfg(windows)]
+#![warn(unsafe_op_in_unsafe_fn)]
 
 mod util;
 
@@ -24,14 +25,14 @@ static BYTES: AtomicUsize = AtomicUsize::new(0);
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // The caller's promises are those that `System` asks for.
-        System.alloc(layout)
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // The caller's promises are those that `System` asks for.
-        System.dealloc(block, layout)
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.dealloc(block, layout) }
     }
 }
 
