@@ -6,33 +6,11 @@
 mod util;
 
 use minimio::{Events, Poll, TcpStream, Waker};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use util::*;
-
-/// The system's allocator, counting.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is handed on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -202,6 +180,40 @@ fn a_waker_that_outlives_the_loop_leaves_nothing_behind() {
         rung.wake().unwrap();
         drop(poll);
         rung
+    });
+}
+
+#[test]
+fn a_crowd_of_threads_leaves_nothing_behind() {
+    let _alone = alone();
+    expect_no_leak(|| {
+        let mut poll = Poll::new().unwrap();
+        let registrator = poll.registrator();
+        let (shared, mut peer) = pair();
+        peer.write_all(b"x").unwrap();
+        thread::scope(|scope| {
+            for token in 0..4 {
+                let (registrator, shared) = (registrator.clone(), &shared);
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        let (own, _peer) = pair();
+                        let mode = [READABLE, LEVEL, EDGE][round % 3];
+                        // The first thread to be done closes the loop; then all this is refused.
+                        let _ = registrator.register(&own, token, WRITABLE | mode);
+                        let _ = registrator.register(shared, 9, READABLE | mode);
+                        if let Ok(waker) = Waker::new(&registrator, token) {
+                            waker.wake().unwrap();
+                        }
+                        if round % 2 == 0 {
+                            let _ = registrator.deregister(&own);
+                        }
+                    }
+                    let _ = registrator.close_loop();
+                });
+            }
+            let mut events = Events::with_capacity(3);
+            while poll.poll(&mut events, None).is_ok() {}
+        });
     });
 }
 

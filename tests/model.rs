@@ -14,6 +14,7 @@ use minimio::{Events, Interests, Poll, Registrator, TcpStream, Token, Waker};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{self, Shutdown, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use std::{env, fmt, thread};
 use util::*;
@@ -26,13 +27,36 @@ fn a_random_walk_meets_only_what_the_model_allows_and_all_that_it_demands() {
         return Walk::new(seed).run(steps);
     }
     let end = number("MINIMIO_SECONDS").map(|s| Instant::now() + Duration::from_secs(s));
-    let mut walks = 0;
+    let (mut walks, mut grew) = (0, 0);
     while end.map_or(walks < 4, |end| Instant::now() < end) {
-        Walk::new(new_seed()).run(steps);
+        let seed = new_seed();
+        println!("MINIMIO_SEED={}", seed);
+        let (handles, bytes) = (open_handles(), BYTES.load(Ordering::Relaxed));
+        Walk::new(seed).run(steps);
         walks += 1;
+        // The first walk warms the process up.
+        if walks > 1 {
+            let left = open_handles();
+            assert!(
+                left <= handles,
+                "{} handles before, {} after",
+                handles,
+                left
+            );
+            // The harness has notes of its own, now and then; a leak of ours is there every time.
+            grew = if BYTES.load(Ordering::Relaxed) > bytes {
+                grew + 1
+            } else {
+                0
+            };
+            assert!(grew < 3, "the heap grows with each walk");
+        }
     }
     println!("{} walks of {} steps", walks, steps);
 }
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Another one each time: std's hash maps are keyed at random.
 fn new_seed() -> u64 {
@@ -433,7 +457,6 @@ impl Drop for Walk {
 
 impl Walk {
     fn new(seed: u64) -> Walk {
-        println!("MINIMIO_SEED={}", seed);
         let listener = listener();
         listener.set_nonblocking(true).unwrap();
         let datagrams = UdpSocket::bind(localhost()).unwrap();

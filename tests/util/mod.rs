@@ -5,8 +5,10 @@
 #![allow(dead_code, unused_imports)] // each test program uses its own part
 
 use minimio::{Event, Events, Interests, Poll, TcpStream, Token};
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{self, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub const READABLE: Interests = Interests::READABLE;
@@ -168,6 +170,30 @@ pub fn reset(mut stream: &TcpStream, peer: net::TcpStream) {
     let mut byte = [0];
     peer.peek(&mut byte).unwrap();
     drop(peer);
+}
+
+/// The system's allocator, counting, for a test program that makes it its own.
+pub struct Counting;
+
+/// How many there were.
+pub static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// How many are in use.
+pub static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.dealloc(block, layout) }
+    }
 }
 
 #[cfg(unix)]
