@@ -287,6 +287,10 @@ impl Selector {
             for registration in level.drain(..) {
                 registration.rearm(registration.state());
             }
+            // Whatever is ready now has its packet among these. A packet without an event may lead to another request that has
+            // its answer at once, hence twice as many; but no more, for other threads can make them faster than we take them.
+            let most = 2 * queue.in_flight.load(Ordering::SeqCst);
+            let mut taken = 0;
             loop {
                 let room = (events.capacity() - events.len()).min(MAX_PACKETS);
                 queue.take(packets, room, timeout)?;
@@ -297,12 +301,10 @@ impl Selector {
                         Packet::Close => None,
                     });
                 }
-                // Fewer packets than there was room for: the port is empty, and one that gave no event at all may have led to
-                // another request that has its answer already.
+                taken += packets.len();
                 let is_empty = packets.len() < room;
-                if packets.is_empty()
-                    || is_empty && !events.is_empty()
-                    || events.len() == events.capacity()
+                let is_full = events.len() == events.capacity();
+                if packets.is_empty() || is_full || is_empty && !events.is_empty() || taken >= most
                 {
                     return Ok(());
                 }

@@ -11,8 +11,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{self, TcpListener, UdpSocket};
 use std::os::raw::c_void;
 use std::os::windows::io::{AsRawHandle, AsRawSocket, BorrowedSocket, OwnedSocket, RawSocket};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use std::{env, thread};
 use util::*;
 
@@ -338,6 +339,34 @@ fn a_queue_moves_from_a_busy_thread_to_another() {
         std::hint::spin_loop();
     }
     assert!(other.join().unwrap().readable);
+}
+
+#[test]
+fn a_poll_keeps_its_time_while_another_thread_makes_packets_without_events() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let registrator = poll.registrator();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (stream, _peer) = pair();
+            while !stop.load(Ordering::SeqCst) {
+                registrator.register(&stream, 1, READABLE).unwrap();
+                registrator.deregister(&stream).unwrap();
+            }
+        });
+        let polls = [0, 1, 20, 0, 1, 20].map(|timeout| {
+            let mut events = Events::with_capacity(1);
+            let begin = Instant::now();
+            let n = poll.poll(&mut events, Some(timeout));
+            (n, begin.elapsed())
+        });
+        stop.store(true, Ordering::SeqCst);
+        for (n, time) in polls {
+            assert_eq!(n.unwrap(), 0);
+            assert!(time < DEADLINE, "{:?}", time);
+        }
+    });
 }
 
 #[test]
