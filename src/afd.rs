@@ -240,7 +240,12 @@ fn check_status(status: ffi::NTSTATUS, call: fmt::Arguments<'_>) -> io::Result<(
 
 /// The kernel's own names. <https://learn.microsoft.com/windows-hardware/drivers/ddi/>. Those of AFD are in no header: Winsock's
 /// `select` is made of them.
-#[allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
+#[allow(
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    clippy::upper_case_acronyms
+)]
 pub(crate) mod ffi {
     use super::BOOL;
     use std::mem::size_of;

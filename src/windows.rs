@@ -1026,7 +1026,7 @@ pub(crate) fn check_bool(ret: ffi::BOOL, call: fmt::Arguments<'_>) -> io::Result
 }
 
 /// The system's own names. <https://learn.microsoft.com/windows/win32/api/>
-#[allow(non_camel_case_types, non_snake_case)]
+#[allow(non_camel_case_types, non_snake_case, clippy::upper_case_acronyms)]
 pub(crate) mod ffi {
     use std::mem::size_of;
     use std::os::raw::c_void;

@@ -290,7 +290,7 @@ fn check_socket(ret: i32, call: fmt::Arguments<'_>) -> io::Result<()> {
 }
 
 /// Winsock's own names. <https://learn.microsoft.com/windows/win32/api/winsock2/>
-#[allow(non_camel_case_types, non_snake_case)]
+#[allow(non_camel_case_types, non_snake_case, clippy::upper_case_acronyms)]
 pub(crate) mod ffi {
     use std::mem::size_of;
     use std::os::raw::c_void;
