@@ -1,8 +1,5 @@
 //! Nothing leaks: descriptors, handles and memory are back to where they were, and a child process inherits none.
 
-// Old compilers call a block unnecessary that others ask for.
-#![warn(unsafe_op_in_unsafe_fn)]
-
 mod util;
 
 use minimio::{Events, Poll, TcpStream, Waker};

@@ -1,11 +1,9 @@
 //! What only Windows has: sockets known by number, handles that are no sockets, and memory that the kernel holds.
 #![cfg(windows)]
-#![warn(unsafe_op_in_unsafe_fn)]
 
 mod util;
 
 use minimio::{Events, Interests, Poll, Source, TcpStream};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{self, TcpListener, UdpSocket};
@@ -16,26 +14,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{env, thread};
 use util::*;
-
-/// The system's allocator, counting.
-struct Counting;
-
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is handed on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -261,7 +239,7 @@ fn every_kind_of_socket_is_a_source() {
     let mut owned = OwnedSocket::from(UdpSocket::bind(localhost()).unwrap());
     let registry = poll.registry();
     registry.register(&owned, 1, WRITABLE).unwrap();
-    registry.reregister(&mut owned, 1, WRITABLE).unwrap();
+    registry.reregister(&&mut owned, 1, WRITABLE).unwrap();
     registry.reregister(&&owned, 2, WRITABLE).unwrap();
     assert!(expect_event(&mut poll, 2).writable);
     // SAFETY: the stream is open for longer than this.

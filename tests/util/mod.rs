@@ -3,6 +3,7 @@
 //! A portable program handles one event or two for a source, so the helpers gather what one poll says of a token
 //! into one answer ([`Said`]).
 #![allow(dead_code, unused_imports)] // each test program uses its own part
+#![allow(unused_unsafe)] // old compilers call a block unnecessary that others ask for
 
 use minimio::{Event, Events, Interests, Poll, TcpStream, Token};
 use std::alloc::{GlobalAlloc, Layout, System};
