@@ -116,8 +116,9 @@ fn message(connection: usize, number: usize) -> [u8; 8] {
 /// The number that asks for the bytes of a slow reader.
 const SEND_MUCH: usize = u32::MAX as usize;
 
-fn much() -> impl Iterator<Item = u8> {
-    (0..SLOW_BYTES).map(|place| (place % 251) as u8)
+/// The bytes of a slow reader: each says its place.
+fn much() -> Vec<u8> {
+    (0..SLOW_BYTES).map(|place| (place % 251) as u8).collect()
 }
 
 /// One connection of the server: it sends back what comes.
@@ -136,14 +137,14 @@ struct Connection {
 
 impl Connection {
     /// Reads what there is. Returns whether the other side has closed.
-    fn read(&mut self) -> io::Result<bool> {
+    fn read(&mut self, much: &[u8]) -> io::Result<bool> {
         let mut buffer = [0; 4096];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Ok(true),
                 Ok(n) => {
                     self.input.extend_from_slice(&buffer[..n]);
-                    self.answer();
+                    self.answer(much);
                     if n < buffer.len() {
                         return Ok(false);
                     }
@@ -154,7 +155,7 @@ impl Connection {
         }
     }
 
-    fn answer(&mut self) {
+    fn answer(&mut self, much: &[u8]) {
         let whole = self.input.len() / 8 * 8;
         for bytes in self.input[..whole].chunks(8) {
             let word = u64::from_le_bytes(bytes.try_into().unwrap());
@@ -165,7 +166,7 @@ impl Connection {
                 "another one's message"
             );
             if number == SEND_MUCH {
-                self.output.extend(much());
+                self.output.extend_from_slice(much);
             } else {
                 assert_eq!(number, self.next, "a message is lost or doubled");
                 self.next += 1;
@@ -210,6 +211,7 @@ struct Server {
     connections: Vec<Option<Connection>>,
     count: usize,
     closed: usize,
+    much: Vec<u8>,
     polls: usize,
     /// How often somebody had to wait for room.
     blocked: usize,
@@ -230,6 +232,7 @@ impl Server {
             connections: Vec::with_capacity(count),
             count,
             closed: 0,
+            much: much(),
             polls: 0,
             blocked: 0,
         })
@@ -352,7 +355,7 @@ impl Server {
         let connection = self.connections[token]
             .as_mut()
             .expect("closed ones are silent");
-        let ended = event.is_readable() && connection.read()?;
+        let ended = event.is_readable() && connection.read(&self.much)?;
         let waited = connection.waits_for_room;
         connection.write(&self.poll, token)?;
         self.blocked += usize::from(connection.waits_for_room && !waited);
@@ -571,16 +574,14 @@ impl Clients {
         }
         let mut read = [0; SLOW];
         let mut buffer = vec![0; 5000];
+        let much = much();
         while read.iter().any(|read| *read < SLOW_BYTES) {
             self.wait()?;
             for event in self.events.clone() {
                 let token = event.id();
                 let n = self.streams[token].read(&mut buffer)?;
                 assert!(n > 0, "the server has closed");
-                let places = read[token]..read[token] + n;
-                assert!(places
-                    .map(|place| (place % 251) as u8)
-                    .eq(buffer[..n].iter().copied()));
+                assert!(much[read[token]..][..n] == buffer[..n], "lost or doubled");
                 read[token] += n;
             }
         }
