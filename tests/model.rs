@@ -117,7 +117,7 @@ const CERTAINLY_ROOM: usize = 8192;
 const IN_FLIGHT: usize = 30_000;
 
 /// How many spurious events in a row are bad luck. One more is a loop that spins.
-const BAD_LUCK: u32 = 3;
+const BAD_LUCK: u32 = 8;
 
 enum Socket {
     Own(TcpStream),
@@ -390,7 +390,9 @@ impl Source {
         assert!(!at_end || said.read_closed || cfg!(windows), "{:?}", said);
 
         let mut justified = interests.is_level()
-            && (interests.is_readable() && readable || interests.is_writable() && !is_listener);
+            && (interests.is_readable() && readable || interests.is_writable() && !is_listener)
+            || said.readable && registration.owes_readable
+            || said.writable && registration.owes_writable;
         if interests.is_oneshot() {
             assert!(registration.armed, "a spent one-shot source: {:?}", said);
             registration.armed = false;
@@ -863,35 +865,29 @@ impl Walk {
     }
 
     fn close_peer(&mut self, slot: usize) {
+        match &self.sources[slot] {
+            // Some systems answer by a reset what it did not read, others in good order: let it be a reset.
+            Some(source) if source.written > source.received => return self.reset(slot),
+            _ => {}
+        }
         if let Some(source) = &mut self.sources[slot] {
             if let Some(peer) = source.peer.take() {
                 drop(peer);
                 source.ended = true;
-                if source.written > source.received {
-                    // What it did not read is answered by a reset.
-                    source.was_reset();
-                } else {
-                    source.arrived();
-                }
+                source.arrived();
                 self.note(format_args!("the peer of {} closes", slot));
             }
         }
     }
 
-    /// The peer closes and leaves a byte unread.
     fn reset(&mut self, slot: usize) {
-        if self.sources[slot]
-            .as_ref()
-            .map_or(false, |s| s.peer.is_some())
-        {
-            self.write(slot, 1);
-            let source = self.sources[slot].as_ref().unwrap();
-            if source.written > source.received {
-                let peer = source.peer.as_ref().unwrap();
-                // It is there, or the connection is broken already.
-                let _ = peer.peek(&mut [0]);
+        if let Some(source) = &mut self.sources[slot] {
+            if let Some(peer) = source.peer.take() {
+                reset(peer);
+                source.ended = true;
+                source.was_reset();
+                self.note(format_args!("the peer of {} resets the connection", slot));
             }
-            self.close_peer(slot);
         }
     }
 

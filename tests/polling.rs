@@ -299,7 +299,7 @@ fn a_reset_wakes_a_reader() {
     poll.registry()
         .register(&stream, 1, READABLE | LEVEL)
         .unwrap();
-    reset(&stream, peer);
+    reset(peer);
     let said = expect_until(&mut poll, 1, |said| said.write_closed);
     assert!(said.readable && said.read_closed);
 }
@@ -313,8 +313,7 @@ fn a_reset_wakes_a_writer_whose_buffer_is_full() {
         .register(&stream, 1, WRITABLE | LEVEL)
         .unwrap();
     expect_nothing(&mut poll);
-    // The peer closes while there is something it never read.
-    drop(peer);
+    reset(peer);
     let said = expect_until(&mut poll, 1, |said| said.write_closed);
     assert!(said.writable);
     (&stream).write(b"x").expect_err("nothing more can be sent");

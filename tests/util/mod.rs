@@ -164,12 +164,11 @@ pub fn fill(mut stream: impl Write) -> usize {
     }
 }
 
-/// Closes a connection so that its peer is told of a reset: there is a byte left that nobody will read.
+/// Closes a connection so that the other side is told of a reset. Merely to leave something unread is not enough: the BSDs
+/// end such a connection in good order.
 #[track_caller]
-pub fn reset(mut stream: &TcpStream, peer: net::TcpStream) {
-    stream.write_all(b"unread").unwrap();
-    let mut byte = [0];
-    peer.peek(&mut byte).unwrap();
+pub fn reset(peer: net::TcpStream) {
+    linger_for_nothing(&peer);
     drop(peer);
 }
 
@@ -202,12 +201,51 @@ pub use self::unix::*;
 #[cfg(unix)]
 mod unix {
     use std::io;
-    use std::os::raw::c_int;
-    use std::os::unix::io::{FromRawFd, OwnedFd};
+    use std::mem::size_of;
+    use std::net::TcpStream;
+    use std::os::raw::{c_int, c_void};
+    use std::os::unix::io::{AsRawFd, FromRawFd, OwnedFd};
 
     extern "C" {
         fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
         fn pipe(fds: *mut c_int) -> c_int;
+        fn setsockopt(
+            fd: c_int,
+            level: c_int,
+            name: c_int,
+            value: *const c_void,
+            length: u32,
+        ) -> c_int;
+    }
+
+    /// Has a stream give up at once, by a reset, when it is closed.
+    pub fn linger_for_nothing(stream: &TcpStream) {
+        // Linux numbers the options in its own way, but not on processors where other systems were first.
+        const FEW: bool = cfg!(all(
+            any(target_os = "linux", target_os = "android"),
+            not(any(
+                target_arch = "mips",
+                target_arch = "mips64",
+                target_arch = "sparc",
+                target_arch = "sparc64"
+            ))
+        ));
+        const SOL_SOCKET: c_int = if FEW { 1 } else { 0xffff };
+        const SO_LINGER: c_int = if FEW { 13 } else { 0x80 };
+        // On, for no seconds.
+        let linger: [c_int; 2] = [1, 0];
+        let length = size_of::<[c_int; 2]>() as u32;
+        // A connection that has ended in both directions may refuse: there is nothing left to reset.
+        // SAFETY: the kernel reads `length` bytes of `linger`.
+        unsafe {
+            setsockopt(
+                stream.as_raw_fd(),
+                SOL_SOCKET,
+                SO_LINGER,
+                linger.as_ptr().cast(),
+                length,
+            )
+        };
     }
 
     /// The descriptor's flags, `None` if it is not open.
@@ -251,7 +289,41 @@ mod unix {
 pub use self::windows::*;
 #[cfg(windows)]
 mod windows {
+    use std::mem::size_of;
+    use std::net::TcpStream;
     use std::os::raw::c_void;
+    use std::os::windows::io::{AsRawSocket, RawSocket};
+
+    #[link(name = "ws2_32")]
+    extern "system" {
+        fn setsockopt(
+            socket: RawSocket,
+            level: i32,
+            name: i32,
+            value: *const c_void,
+            length: i32,
+        ) -> i32;
+    }
+
+    /// Has a stream give up at once, by a reset, when it is closed.
+    pub fn linger_for_nothing(stream: &TcpStream) {
+        const SOL_SOCKET: i32 = 0xffff;
+        const SO_LINGER: i32 = 0x80;
+        // On, for no seconds.
+        let linger: [u16; 2] = [1, 0];
+        let length = size_of::<[u16; 2]>() as i32;
+        // A connection that has ended in both directions may refuse: there is nothing left to reset.
+        // SAFETY: Winsock reads `length` bytes of `linger`.
+        unsafe {
+            setsockopt(
+                stream.as_raw_socket(),
+                SOL_SOCKET,
+                SO_LINGER,
+                linger.as_ptr().cast(),
+                length,
+            )
+        };
+    }
 
     #[link(name = "kernel32")]
     extern "system" {
