@@ -973,11 +973,14 @@ impl Walk {
             }
             wake.pending = true;
             let token = wake.token;
+            if dice.roll(3) == 0 {
+                // A wake that was not delivered yet outlives its waker.
+                wake.waker = None;
+            }
             self.note(format_args!("wake {}", token));
         }
     }
 
-    /// A wake that was not delivered yet outlives its waker.
     fn drop_waker(&mut self, dice: &mut Dice) {
         if !self.wakes.is_empty() {
             let chosen = dice.roll(self.wakes.len());
