@@ -436,7 +436,8 @@ impl Clients {
     }
 
     fn storm(&mut self) -> io::Result<String> {
-        // As many at once as a listener of std keeps waiting, so that none has to knock again a second later.
+        // The kernel answers for the server until the listener's queue is full; who comes then knocks again a second later. That
+        // is what a storm is like, and most of the time it takes.
         const AT_ONCE: usize = 100;
         let begin = Instant::now();
         let mut connected = 0;
