@@ -1,0 +1,80 @@
+//! minimio.
+
+use super::{mode, Mode, Queue, Registry, Wake, Wakeable};
+use minimio::{Events, Interests, Poll, Waker};
+use std::os::fd::BorrowedFd;
+
+pub struct Minimio<const MODE: u8> {
+    poll: Poll,
+    events: Events,
+}
+
+#[inline]
+fn interests(mode: Mode) -> Interests {
+    match mode {
+        Mode::Level => Interests::READABLE | Interests::LEVEL,
+        Mode::Edge => Interests::READABLE | Interests::EDGE,
+        Mode::OneShot => Interests::READABLE,
+    }
+}
+
+impl Registry for minimio::Registry {
+    #[inline]
+    fn add(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
+        self.register(&fd, token, interests(mode)).unwrap();
+    }
+
+    #[inline]
+    fn change(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
+        self.reregister(&fd, token, interests(mode)).unwrap();
+    }
+
+    #[inline]
+    fn remove(&self, fd: BorrowedFd<'_>) {
+        self.deregister(&fd).unwrap();
+    }
+}
+
+impl<const MODE: u8> Queue for Minimio<MODE> {
+    const LIBRARY: &'static str = "minimio";
+    const MODE: Mode = mode(MODE);
+    const REMOVE_BEFORE_CLOSE: bool = false;
+    type Registry = minimio::Registry;
+
+    fn new(capacity: usize) -> Self {
+        Minimio {
+            poll: Poll::new().unwrap(),
+            events: Events::with_capacity(capacity),
+        }
+    }
+
+    #[inline]
+    fn registry(&self) -> &minimio::Registry {
+        self.poll.registry()
+    }
+
+    #[inline]
+    fn poll(&mut self, limit: Option<i32>, mut ready: impl FnMut(&minimio::Registry, usize)) {
+        self.poll.poll(&mut self.events, limit).unwrap();
+        for event in &self.events {
+            if event.is_readable() {
+                ready(self.poll.registry(), event.id());
+            }
+        }
+    }
+}
+
+impl<const MODE: u8> Wakeable for Minimio<MODE> {
+    type Waker = Waker;
+
+    fn waker(&self, token: usize) -> Waker {
+        Waker::new(&self.poll.registrator(), token).unwrap()
+    }
+}
+
+impl Wake for Waker {
+    #[inline]
+    fn wake(&self) {
+        Waker::wake(self).unwrap();
+    }
+}

@@ -1,0 +1,79 @@
+//! mio, which has edge mode alone.
+
+use super::{Mode, Queue, Registry, Wake, Wakeable};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+pub struct Mio {
+    poll: Poll,
+    events: Events,
+}
+
+impl Registry for mio::Registry {
+    #[inline]
+    fn add(&self, fd: BorrowedFd<'_>, token: usize, _mode: Mode) {
+        let fd = fd.as_raw_fd();
+        self.register(&mut SourceFd(&fd), Token(token), Interest::READABLE)
+            .unwrap();
+    }
+
+    #[inline]
+    fn change(&self, fd: BorrowedFd<'_>, token: usize, _mode: Mode) {
+        let fd = fd.as_raw_fd();
+        self.reregister(&mut SourceFd(&fd), Token(token), Interest::READABLE)
+            .unwrap();
+    }
+
+    #[inline]
+    fn remove(&self, fd: BorrowedFd<'_>) {
+        self.deregister(&mut SourceFd(&fd.as_raw_fd())).unwrap();
+    }
+}
+
+impl Queue for Mio {
+    const LIBRARY: &'static str = "mio";
+    const MODE: Mode = Mode::Edge;
+    // "All `event::Source`s, unless otherwise specified, need to be deregistered before being dropped".
+    const REMOVE_BEFORE_CLOSE: bool = true;
+    type Registry = mio::Registry;
+
+    fn new(capacity: usize) -> Self {
+        Mio {
+            poll: Poll::new().unwrap(),
+            events: Events::with_capacity(capacity),
+        }
+    }
+
+    #[inline]
+    fn registry(&self) -> &mio::Registry {
+        self.poll.registry()
+    }
+
+    #[inline]
+    fn poll(&mut self, limit: Option<i32>, mut ready: impl FnMut(&mio::Registry, usize)) {
+        let limit = limit.map(|ms| Duration::from_millis(ms as u64));
+        self.poll.poll(&mut self.events, limit).unwrap();
+        for event in &self.events {
+            if event.is_readable() {
+                ready(self.poll.registry(), event.token().0);
+            }
+        }
+    }
+}
+
+impl Wakeable for Mio {
+    type Waker = Waker;
+
+    fn waker(&self, token: usize) -> Waker {
+        Waker::new(self.poll.registry(), Token(token)).unwrap()
+    }
+}
+
+impl Wake for Waker {
+    #[inline]
+    fn wake(&self) {
+        Waker::wake(self).unwrap();
+    }
+}
