@@ -76,6 +76,8 @@ fn main() {
                 panic!("{case}, {name} is not in the results");
             };
             let width = ratio.min(LONGEST) * UNIT;
+            // Not across the line.
+            let label = if *ratio > 0.6 { width.max(UNIT) } else { width };
             let cut = if *ratio > LONGEST { " (cut)" } else { "" };
             let _ = writeln!(
                 body,
@@ -83,7 +85,7 @@ fn main() {
                  <text x='{:.1}' y='{}'>{ratio:.2} {name}{cut}</text>",
                 BAR - 2.0,
                 color(name),
-                LEFT + width + 5.0,
+                LEFT + label + 5.0,
                 y + BAR - 3.0,
             );
             y += BAR;
