@@ -720,8 +720,10 @@ impl Walk {
                 peer.set_nonblocking(false).unwrap();
                 peer.set_read_timeout(Some(DEADLINE)).unwrap();
                 peer.set_write_timeout(Some(DEADLINE)).unwrap();
-                let dialled = self.sources.iter_mut().flatten();
-                let dialled = dialled.skip(2).find(|s| s.socket.local_addr() == address);
+                let mut dialled = self.sources.iter_mut().flatten().skip(2);
+                // Who has a peer may have the same port: what tells two connections apart is both their ends.
+                let waits = |s: &&mut Source| s.peer.is_none() && !s.ended;
+                let dialled = dialled.find(|s| waits(s) && s.socket.local_addr() == address);
                 dialled.expect("who dialled waits").peer = Some(peer);
                 true
             }
