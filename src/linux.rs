@@ -69,6 +69,7 @@ struct Retired {
 }
 
 impl Queue {
+    #[inline]
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
