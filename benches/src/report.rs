@@ -145,6 +145,7 @@ impl Report {
         }
         if let Some(file) = file {
             let mut out = fs::File::create(file)?;
+            writeln!(out, "# {}", crate::sys::machine())?;
             writeln!(
                 out,
                 "workload\tcase\tcontestant\tunit\tmin\tmedian\tmax\tratio min\tratio median\tratio max"
