@@ -69,8 +69,8 @@ fn main() -> ExitCode {
             length: 1,
         },
         false => Plan {
-            rounds: 41,
-            length: 8,
+            rounds: 121,
+            length: 2,
         },
     };
 
