@@ -170,9 +170,7 @@ impl Runtime {
         }
         let mut timers = self.0.timers.borrow_mut();
         let later = timers.split_off(&(Instant::now(), usize::MAX));
-        mem::replace(&mut *timers, later)
-            .into_values()
-            .for_each(Waker::wake);
+        mem::replace(&mut *timers, later).into_values().for_each(Waker::wake);
         Ok(())
     }
 
@@ -205,20 +203,9 @@ impl<S: Source> Async<S> {
     fn new(runtime: &Runtime, source: S) -> io::Result<Async<S>> {
         let token = runtime.number();
         // One event may come of this although nobody asked yet; it does no harm.
-        runtime
-            .0
-            .registrator
-            .register(&source, token, Interests::READABLE)?;
-        runtime
-            .0
-            .sources
-            .borrow_mut()
-            .insert(token, Waiting::default());
-        Ok(Async {
-            runtime: runtime.clone(),
-            token,
-            source,
-        })
+        runtime.0.registrator.register(&source, token, Interests::READABLE)?;
+        runtime.0.sources.borrow_mut().insert(token, Waiting::default());
+        Ok(Async { runtime: runtime.clone(), token, source })
     }
 
     /// Repeats `operation` after each event until it no longer says `WouldBlock`.
@@ -255,10 +242,7 @@ impl<S: Source> Async<S> {
         if waiting.writer.is_some() {
             interests |= Interests::WRITABLE;
         }
-        self.runtime
-            .0
-            .registrator
-            .reregister(&self.source, self.token, interests)
+        self.runtime.0.registrator.reregister(&self.source, self.token, interests)
     }
 }
 
@@ -291,15 +275,12 @@ impl Async<TcpStream> {
     }
 
     async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.retry(Interests::READABLE, |mut stream| stream.read(buffer))
-            .await
+        self.retry(Interests::READABLE, |mut stream| stream.read(buffer)).await
     }
 
     async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
         while !data.is_empty() {
-            let written = self
-                .retry(Interests::WRITABLE, |mut stream| stream.write(data))
-                .await?;
+            let written = self.retry(Interests::WRITABLE, |mut stream| stream.write(data)).await?;
             data = &data[written..];
         }
         Ok(())
@@ -339,10 +320,7 @@ struct Sleep {
 impl Sleep {
     fn new(runtime: &Runtime, time: Duration) -> Sleep {
         let timer = (Instant::now() + time, runtime.number());
-        Sleep {
-            runtime: runtime.clone(),
-            timer,
-        }
+        Sleep { runtime: runtime.clone(), timer }
     }
 }
 
@@ -366,11 +344,7 @@ impl Drop for Sleep {
 }
 
 /// Gives up on `future` after `time`. To drop a future is to cancel it: whatever it waited for, it takes itself off.
-async fn timeout<T>(
-    runtime: &Runtime,
-    time: Duration,
-    future: impl Future<Output = T>,
-) -> Option<T> {
+async fn timeout<T>(runtime: &Runtime, time: Duration, future: impl Future<Output = T>) -> Option<T> {
     let mut future = Box::pin(future);
     let mut sleep = Sleep::new(runtime, time);
     PollFn(|context: &mut Context<'_>| {
@@ -446,9 +420,8 @@ async fn program(runtime: Runtime) -> io::Result<()> {
     runtime.spawn(serve(listener));
 
     // From here on all of these take turns.
-    let clients: Vec<_> = (1..=3)
-        .map(|number| runtime.spawn(talk(runtime.clone(), start, address, number)))
-        .collect();
+    let clients: Vec<_> =
+        (1..=3).map(|number| runtime.spawn(talk(runtime.clone(), start, address, number))).collect();
     let sum = on_a_thread(|| (1..=5_000_000u64).sum::<u64>());
     let late = late_answer(&runtime, address);
 
@@ -488,12 +461,7 @@ async fn echo(stream: Async<TcpStream>) -> io::Result<()> {
 }
 
 /// Says three things, a while apart, and listens to the echo of each.
-async fn talk(
-    runtime: Runtime,
-    start: Instant,
-    address: SocketAddr,
-    number: u64,
-) -> io::Result<()> {
+async fn talk(runtime: Runtime, start: Instant, address: SocketAddr, number: u64) -> io::Result<()> {
     let stream = Async::connect(&runtime, address).await?;
     say(start, &format!("client {} is connected", number));
     for word in ["one", "two", "three"] {

@@ -44,11 +44,9 @@ fn main() {
 }
 
 fn serve(address: &str) -> Result<(), String> {
-    let listener =
-        listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
+    let listener = listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
     let room = Room::new(listener);
-    room.and_then(|mut room| room.run())
-        .map_err(|error| format!("the event queue failed: {}", error))
+    room.and_then(|mut room| room.run()).map_err(|error| format!("the event queue failed: {}", error))
 }
 
 fn listen(address: &str) -> io::Result<TcpListener> {
@@ -95,8 +93,7 @@ impl Room {
     fn new(listener: TcpListener) -> io::Result<Room> {
         let poll = Poll::new()?;
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
-        poll.registry()
-            .register(&listener, LISTENER, Interests::READABLE)?;
+        poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
         let (sender, keyboard) = mpsc::channel();
         read_keyboard(sender, Waker::new(&poll.registrator(), KEYBOARD)?);
         Ok(Room {
@@ -183,17 +180,13 @@ impl Room {
                 }
             }
         }
-        self.poll
-            .registry()
-            .reregister(&self.listener, LISTENER, Interests::READABLE)
+        self.poll.registry().reregister(&self.listener, LISTENER, Interests::READABLE)
     }
 
     fn accept_one(&mut self) -> io::Result<()> {
         let (stream, _) = self.listener.accept()?;
         let mut user = User::new(TcpStream::from_std(stream)?);
-        self.poll
-            .registry()
-            .register(&user.stream, self.next_token, user.asked)?;
+        self.poll.registry().register(&user.stream, self.next_token, user.asked)?;
         user.send("* welcome, what is your name?");
         self.users.insert(self.next_token, user);
         self.next_token += 1;
@@ -478,10 +471,7 @@ fn clean(line: &[u8]) -> String {
 
 /// Errors of `accept` that concern one connection only.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
-    )
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
 }
 
 /// Prints a line. `println!` panics when nobody reads it any more (`chat | head -1`); this does not.

@@ -50,8 +50,7 @@ fn main() {
 }
 
 fn serve(address: &str) -> Result<(), String> {
-    let listener =
-        listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
+    let listener = listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
     let dashboard = Dashboard::new(listener);
     dashboard
         .and_then(|mut dashboard| dashboard.run())
@@ -61,10 +60,7 @@ fn serve(address: &str) -> Result<(), String> {
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    say(format_args!(
-        "listening on http://{}",
-        listener.local_addr()?
-    ));
+    say(format_args!("listening on http://{}", listener.local_addr()?));
     Ok(listener)
 }
 
@@ -83,22 +79,12 @@ impl Queue {
         self.diary.push(line.to_string());
     }
 
-    fn register(
-        &mut self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    fn register(&mut self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         self.note(format_args!("register(…, {}, {:?})", token, interests));
         self.poll.registry().register(source, token, interests)
     }
 
-    fn reregister(
-        &mut self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    fn reregister(&mut self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         self.note(format_args!("reregister(…, {}, {:?})", token, interests));
         self.poll.registry().reregister(source, token, interests)
     }
@@ -133,11 +119,7 @@ impl Dashboard {
         door.set_nonblocking(true)?;
         let poll = Poll::new()?;
         let waker = Waker::new(&poll.registrator(), WAKER)?;
-        let mut queue = Queue {
-            poll,
-            diary: Vec::new(),
-            counts: HashMap::new(),
-        };
+        let mut queue = Queue { poll, diary: Vec::new(), counts: HashMap::new() };
         // One-shot: when accepting fails, we can leave a listener as it is, and it stays silent.
         queue.register(&listener, LISTENER, Interests::READABLE)?;
         queue.register(&door, DOOR, Interests::READABLE)?;
@@ -232,8 +214,7 @@ impl Dashboard {
                 Err(error) => return self.accepted_all(LISTENER, error),
             };
             let token = self.take_token();
-            self.queue
-                .note(format_args!("accept() = a browser at {}", peer));
+            self.queue.note(format_args!("accept() = a browser at {}", peer));
             if let Err(error) = self.add_browser(stream, token) {
                 self.queue.note(format_args!("but it failed: {}", error));
             }
@@ -251,11 +232,7 @@ impl Dashboard {
     fn accepted_all(&mut self, token: Token, error: io::Error) -> io::Result<()> {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {
-                let listener = if token == DOOR {
-                    &self.door
-                } else {
-                    &self.listener
-                };
+                let listener = if token == DOOR { &self.door } else { &self.listener };
                 self.queue.reregister(listener, token, Interests::READABLE)
             }
             _ => {
@@ -278,11 +255,7 @@ impl Dashboard {
             None => return, // It left earlier in this batch of events.
         };
         browser.read();
-        while let Some((method, path)) = self
-            .browsers
-            .get_mut(&token)
-            .and_then(Browser::next_request)
-        {
+        while let Some((method, path)) = self.browsers.get_mut(&token).and_then(Browser::next_request) {
             self.queue.note(format_args!("{} {}", method, path));
             self.answer(token, &method, &path);
         }
@@ -390,13 +363,8 @@ impl Dashboard {
         let peer = net::TcpStream::connect(self.door.local_addr()?)?;
         peer.set_nonblocking(true)?;
         let address = peer.local_addr()?;
-        self.queue
-            .note(format_args!("a peer connects from {}", address));
-        let arrival = Arrival {
-            peer,
-            interests,
-            by_hand,
-        };
+        self.queue.note(format_args!("a peer connects from {}", address));
+        let arrival = Arrival { peer, interests, by_hand };
         self.arriving.insert(address, arrival);
         Ok(())
     }
@@ -415,23 +383,16 @@ impl Dashboard {
                 None => continue,
             };
             let token = self.take_token();
-            self.queue
-                .note(format_args!("accept() = connection {}", token));
+            self.queue.note(format_args!("accept() = connection {}", token));
             if let Err(error) = self.add_connection(stream, arrival, token) {
                 self.queue.note(format_args!("but it failed: {}", error));
             }
         }
     }
 
-    fn add_connection(
-        &mut self,
-        stream: net::TcpStream,
-        arrival: Arrival,
-        token: Token,
-    ) -> io::Result<()> {
+    fn add_connection(&mut self, stream: net::TcpStream, arrival: Arrival, token: Token) -> io::Result<()> {
         let connection = Connection::new(stream, arrival)?;
-        self.queue
-            .register(&connection.stream, token, connection.interests)?;
+        self.queue.register(&connection.stream, token, connection.interests)?;
         self.connections.insert(token, connection);
         Ok(())
     }
@@ -450,17 +411,12 @@ impl Dashboard {
         }
         connection.unread += 1;
         if !connection.interests.is_level() {
-            self.queue
-                .note(format_args!("{} is left unread, as you wish", token));
+            self.queue.note(format_args!("{} is left unread, as you wish", token));
         } else if connection.unread < MAX_UNREAD {
             let unread = connection.unread;
-            self.queue.note(format_args!(
-                "{} is left unread ({} of {})",
-                token, unread, MAX_UNREAD
-            ));
+            self.queue.note(format_args!("{} is left unread ({} of {})", token, unread, MAX_UNREAD));
         } else {
-            self.queue
-                .note("enough, or the loop would never sleep again:");
+            self.queue.note("enough, or the loop would never sleep again:");
             self.read_connection(token);
         }
     }
@@ -474,15 +430,10 @@ impl Dashboard {
         connection.unread = 0;
         match connection.read() {
             Ok((bytes, false)) => {
-                self.queue.note(format_args!(
-                    "read({}) = {} bytes, then WouldBlock",
-                    token, bytes
-                ));
+                self.queue.note(format_args!("read({}) = {} bytes, then WouldBlock", token, bytes));
                 if connection.interests.is_oneshot() && !connection.by_hand {
                     connection.armed = true;
-                    let again =
-                        self.queue
-                            .reregister(&connection.stream, token, connection.interests);
+                    let again = self.queue.reregister(&connection.stream, token, connection.interests);
                     if again.is_err() {
                         self.connections.remove(&token);
                     }
@@ -491,14 +442,9 @@ impl Dashboard {
             Ok((bytes, true)) => {
                 // The peer sends no more. It may still read, so there can be an answer.
                 let answer = connection.stream.write(b"bye");
-                let answer =
-                    answer.map_or_else(|error| error.to_string(), |n| format!("{} bytes", n));
-                self.queue.note(format_args!(
-                    "read({}) = {} bytes, then 0: the end",
-                    token, bytes
-                ));
-                self.queue
-                    .note(format_args!("write({}, \"bye\") = {}", token, answer));
+                let answer = answer.map_or_else(|error| error.to_string(), |n| format!("{} bytes", n));
+                self.queue.note(format_args!("read({}) = {} bytes, then 0: the end", token, bytes));
+                self.queue.note(format_args!("write({}, \"bye\") = {}", token, answer));
                 self.close_connection(token);
             }
             Err(error) => {
@@ -528,12 +474,7 @@ impl Dashboard {
         let words = words.iter().filter(|(said, _)| *said);
         let words: Vec<String> = words.map(|(_, word)| quote(word)).collect();
         let token = event.id();
-        format!(
-            "{{\"token\":{},\"who\":{},\"words\":[{}]}}",
-            token,
-            quote(self.name(token)),
-            words.join(",")
-        )
+        format!("{{\"token\":{},\"who\":{},\"words\":[{}]}}", token, quote(self.name(token)), words.join(","))
     }
 
     fn name(&self, token: Token) -> &'static str {
@@ -553,11 +494,8 @@ impl Dashboard {
     /// Everything that is registered, as JSON.
     fn rows(&self) -> String {
         let listens = format!("{:?}", Interests::READABLE);
-        let mut rows = vec![
-            self.row(LISTENER, &listens, ""),
-            self.row(DOOR, &listens, ""),
-            self.row(WAKER, "", ""),
-        ];
+        let mut rows =
+            vec![self.row(LISTENER, &listens, ""), self.row(DOOR, &listens, ""), self.row(WAKER, "", "")];
         for (token, browser) in &self.browsers {
             rows.push(self.row(*token, &format!("{:?}", browser.asked), ""));
         }
@@ -586,12 +524,7 @@ impl Dashboard {
 
     /// Tells all tabs about the poll that ended at `woke`. Times are in microseconds.
     fn report(&mut self, seen: &[String], begin: Instant, woke: Instant) {
-        let diary: Vec<String> = self
-            .queue
-            .diary
-            .drain(..)
-            .map(|line| quote(&line))
-            .collect();
+        let diary: Vec<String> = self.queue.diary.drain(..).map(|line| quote(&line)).collect();
         let poll = format!(
             "{{\"poll\":{},\"at\":{},\"asleep\":{},\"awake\":{},\"events\":[{}],\"did\":[{}],\
              \"total\":{{\"events\":{},\"asleep\":{},\"elapsed\":{}}}}}",
@@ -605,11 +538,7 @@ impl Dashboard {
             self.asleep.as_micros(),
             self.started.elapsed().as_micros(),
         );
-        let message = format!(
-            "event: poll\ndata: {{\"poll\":{},\"rows\":{}}}\n\n",
-            poll,
-            self.rows()
-        );
+        let message = format!("event: poll\ndata: {{\"poll\":{},\"rows\":{}}}\n\n", poll, self.rows());
         for tab in self.browsers.values_mut().filter(|browser| browser.is_tab) {
             tab.send(&message);
         }

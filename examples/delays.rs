@@ -19,9 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long our own server is asked to wait with each answer, in milliseconds.
-const DELAYS: [u64; 12] = [
-    700, 200, 1100, 400, 900, 100, 1200, 600, 300, 1000, 500, 800,
-];
+const DELAYS: [u64; 12] = [700, 200, 1100, 400, 900, 100, 1200, 600, 300, 1000, 500, 800];
 /// One bar of the timeline is this long.
 const BAR: Duration = Duration::from_millis(50);
 /// All answers must be complete by then.
@@ -67,9 +65,7 @@ fn run(server: &str, paths: [String; DELAYS.len()]) -> Result<(), String> {
     let closed = registrator.close_loop();
     let ended = reactor.join().expect("the reactor does not panic");
     result?;
-    closed
-        .and(ended)
-        .map_err(|error| format!("the event queue failed: {}", error))?;
+    closed.and(ended).map_err(|error| format!("the event queue failed: {}", error))?;
     executor.say_proof()
 }
 
@@ -139,22 +135,12 @@ impl Executor {
     fn send_request(&mut self, server: &str, token: Token, path: String) -> io::Result<()> {
         let mut stream = TcpStream::connect(server)?;
         let sent = Instant::now();
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            path, server
-        );
+        let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", path, server);
         // The stream never blocks, but a new one has room for a hundred bytes.
         stream.write_all(request.as_bytes())?;
         // One-shot: one event, then silence until we register again. If the answer is there already, it comes at once.
-        self.registrator
-            .register(&stream, token, Interests::READABLE)?;
-        let request = Request {
-            stream,
-            path,
-            sent,
-            first_line: Vec::new(),
-            bytes: 0,
-        };
+        self.registrator.register(&stream, token, Interests::READABLE)?;
+        let request = Request { stream, path, sent, first_line: Vec::new(), bytes: 0 };
         self.waiting.insert(token, request);
         Ok(())
     }
@@ -184,8 +170,7 @@ impl Executor {
         };
         let progress = request.read().and_then(|progress| {
             if let Progress::Waiting = progress {
-                self.registrator
-                    .reregister(&request.stream, token, Interests::READABLE)?;
+                self.registrator.reregister(&request.stream, token, Interests::READABLE)?;
             }
             Ok(progress)
         });
@@ -207,10 +192,7 @@ impl Executor {
     fn give_up(&mut self, token: Token, error: io::Error) {
         self.waiting.remove(&token);
         self.failed += 1;
-        say(format_args!(
-            "          request {:2} failed: {}",
-            token, error
-        ));
+        say(format_args!("          request {:2} failed: {}", token, error));
     }
 
     /// One line of the timeline.
@@ -256,9 +238,7 @@ impl Request {
                 // The server has closed the connection, as we asked it to after its answer.
                 Ok(0) => return self.check(),
                 Ok(n) => self.take(&buffer[..n])?,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Progress::Waiting)
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Waiting),
                 Err(error) => return Err(error),
             }
         }
@@ -273,10 +253,7 @@ impl Request {
         }
         self.bytes += bytes.len();
         if self.bytes > MAX_ANSWER {
-            return Err(io::Error::new(
-                ErrorKind::InvalidData,
-                "the answer has no end",
-            ));
+            return Err(io::Error::new(ErrorKind::InvalidData, "the answer has no end"));
         }
         Ok(())
     }
@@ -284,18 +261,11 @@ impl Request {
     /// The answer is complete; is it one?
     fn check(&mut self) -> io::Result<Progress> {
         if !self.first_line.starts_with(b"HTTP/") {
-            return Err(io::Error::new(
-                ErrorKind::InvalidData,
-                "closed without an HTTP answer",
-            ));
+            return Err(io::Error::new(ErrorKind::InvalidData, "closed without an HTTP answer"));
         }
         let length = self.first_line.len();
         self.first_line.truncate(length.min(40));
-        while self
-            .first_line
-            .last()
-            .map_or(false, u8::is_ascii_whitespace)
-        {
+        while self.first_line.last().map_or(false, u8::is_ascii_whitespace) {
             self.first_line.pop();
         }
         Ok(Progress::Answered)
@@ -322,10 +292,7 @@ fn answer_late(mut stream: net::TcpStream) -> io::Result<()> {
     let mut lines = BufReader::new(&stream).lines();
     let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     // The head of a request ends with an empty line.
-    while lines
-        .next()
-        .map_or(false, |line| matches!(line, Ok(line) if !line.is_empty()))
-    {}
+    while lines.next().map_or(false, |line| matches!(line, Ok(line) if !line.is_empty())) {}
 
     let path = request.split(' ').nth(1).unwrap_or("");
     let delay = path.strip_prefix("/delay/").and_then(|ms| ms.parse().ok());
@@ -333,11 +300,7 @@ fn answer_late(mut stream: net::TcpStream) -> io::Result<()> {
     let body = format!("{} ms have passed\n", half.as_millis() * 2);
 
     thread::sleep(half);
-    write!(
-        stream,
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    )?;
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
     thread::sleep(half);
     stream.write_all(body.as_bytes())
 }

@@ -34,12 +34,9 @@ fn main() {
 }
 
 fn serve(address: &str) -> Result<(), String> {
-    let listener =
-        listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
+    let listener = listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
     let server = Server::new(listener);
-    server
-        .and_then(|mut server| server.run())
-        .map_err(|error| format!("the event queue failed: {}", error))
+    server.and_then(|mut server| server.run()).map_err(|error| format!("the event queue failed: {}", error))
 }
 
 fn listen(address: &str) -> io::Result<TcpListener> {
@@ -69,15 +66,8 @@ impl Server {
     fn new(listener: TcpListener) -> io::Result<Server> {
         let poll = Poll::new()?;
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
-        poll.registry()
-            .register(&listener, LISTENER, Interests::READABLE)?;
-        Ok(Server {
-            poll,
-            listener,
-            resume: None,
-            clients: HashMap::new(),
-            next_token: LISTENER + 1,
-        })
+        poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
+        Ok(Server { poll, listener, resume: None, clients: HashMap::new(), next_token: LISTENER + 1 })
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -123,9 +113,7 @@ impl Server {
                 }
             }
         }
-        self.poll
-            .registry()
-            .reregister(&self.listener, LISTENER, Interests::READABLE)
+        self.poll.registry().reregister(&self.listener, LISTENER, Interests::READABLE)
     }
 
     fn add_client(&mut self, stream: net::TcpStream, peer: net::SocketAddr) -> io::Result<()> {
@@ -133,13 +121,8 @@ impl Server {
         // Each line goes out at once. Should the client be gone already, its first event says so.
         let _ = stream.set_nodelay(true);
         let token = self.next_token;
-        let client = Client {
-            stream,
-            pending: Vec::new(),
-        };
-        self.poll
-            .registry()
-            .register(&client.stream, token, client.interests())?;
+        let client = Client { stream, pending: Vec::new() };
+        self.poll.registry().register(&client.stream, token, client.interests())?;
         self.next_token += 1;
         self.clients.insert(token, client);
         say(format_args!("client {} is {}", token, peer));
@@ -223,10 +206,7 @@ impl Client {
 
 /// Errors of `accept` that concern one connection only.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
-    )
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
 }
 
 /// Prints a line. `println!` panics when nobody reads it any more (`echo | head -1`); this does not.

@@ -48,21 +48,15 @@ fn main() {
 }
 
 fn serve(address: &str) -> Result<(), String> {
-    let listener =
-        listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
+    let listener = listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
     let server = Server::new(listener);
-    server
-        .and_then(|mut server| server.run())
-        .map_err(|error| format!("the event queue failed: {}", error))
+    server.and_then(|mut server| server.run()).map_err(|error| format!("the event queue failed: {}", error))
 }
 
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    say(format_args!(
-        "listening on http://{}",
-        listener.local_addr()?
-    ));
+    say(format_args!("listening on http://{}", listener.local_addr()?));
     Ok(listener)
 }
 
@@ -82,15 +76,8 @@ impl Server {
     fn new(listener: TcpListener) -> io::Result<Server> {
         let poll = Poll::new()?;
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
-        poll.registry()
-            .register(&listener, LISTENER, Interests::READABLE)?;
-        Ok(Server {
-            poll,
-            listener,
-            resting: false,
-            clients: HashMap::new(),
-            next_token: LISTENER + 1,
-        })
+        poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
+        Ok(Server { poll, listener, resting: false, clients: HashMap::new(), next_token: LISTENER + 1 })
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -112,8 +99,7 @@ impl Server {
             }
             if sweep <= now {
                 sweep = now + SWEEP;
-                self.clients
-                    .retain(|_, client| now - client.progress < PATIENCE);
+                self.clients.retain(|_, client| now - client.progress < PATIENCE);
                 if self.resting {
                     self.accept(now)?;
                 }
@@ -138,9 +124,7 @@ impl Server {
                 }
             }
         }
-        self.poll
-            .registry()
-            .reregister(&self.listener, LISTENER, Interests::READABLE)
+        self.poll.registry().reregister(&self.listener, LISTENER, Interests::READABLE)
     }
 
     fn accept_one(&mut self, now: Instant) -> io::Result<()> {
@@ -149,9 +133,7 @@ impl Server {
         // An answer is one write, so there is nothing to gather. Should the client be gone already, its event says so.
         let _ = stream.set_nodelay(true);
         let client = Client::new(stream, now);
-        self.poll
-            .registry()
-            .register(&client.stream, self.next_token, client.asked)?;
+        self.poll.registry().register(&client.stream, self.next_token, client.asked)?;
         self.clients.insert(self.next_token, client);
         self.next_token += 1;
         Ok(())
@@ -163,8 +145,7 @@ impl Server {
             Some(client) => client,
             None => return, // It left earlier in this batch of events.
         };
-        let stays = client.advance(now).unwrap_or(false)
-            && client.watch(self.poll.registry(), token).is_ok();
+        let stays = client.advance(now).unwrap_or(false) && client.watch(self.poll.registry(), token).is_ok();
         if !stays {
             // Dropping the stream closes it, and a closed stream leaves the queue by itself.
             self.clients.remove(&token);
@@ -215,11 +196,7 @@ impl Client {
     /// Registers anew if something else is to be watched for than before: that the client reads while there is output,
     /// else that it sends.
     fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let direction = if self.output.is_empty() {
-            Interests::READABLE
-        } else {
-            Interests::WRITABLE
-        };
+        let direction = if self.output.is_empty() { Interests::READABLE } else { Interests::WRITABLE };
         let wanted = direction | Interests::LEVEL;
         if wanted != self.asked {
             registry.reregister(&self.stream, token, wanted)?;
@@ -287,8 +264,7 @@ impl Client {
                 Ok(Parsed::Partial { body_awaits_us }) => {
                     if body_awaits_us && !self.continued {
                         self.continued = true;
-                        self.output
-                            .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                        self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                     }
                     break;
                 }
@@ -364,17 +340,11 @@ struct Fields {
 fn parse(input: &[u8]) -> Result<Parsed<'_>, Refusal> {
     let possible_head = &input[..input.len().min(MAX_HEAD)];
     // Some clients send an empty line after a body.
-    let blank = possible_head
-        .iter()
-        .take_while(|byte| b"\r\n".contains(byte));
+    let blank = possible_head.iter().take_while(|byte| b"\r\n".contains(byte));
     let start = blank.count();
     let head_end = match find_head_end(&possible_head[start..]) {
         Some(length) => start + length,
-        None if possible_head.len() < MAX_HEAD => {
-            return Ok(Parsed::Partial {
-                body_awaits_us: false,
-            })
-        }
+        None if possible_head.len() < MAX_HEAD => return Ok(Parsed::Partial { body_awaits_us: false }),
         None => return Err((FIELDS_TOO_LARGE, "the head of a request has 8 KiB at most")),
     };
     let head = str::from_utf8(&input[start..head_end])
@@ -448,9 +418,7 @@ fn parse_request_line(line: &str) -> Result<(&str, &str, u8), Refusal> {
 fn parse_fields<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Fields, Refusal> {
     let mut fields = Fields::default();
     for line in lines.filter(|line| !line.is_empty()) {
-        let (name, value) = line
-            .split_once(':')
-            .ok_or((BAD_REQUEST, "a field has a colon"))?;
+        let (name, value) = line.split_once(':').ok_or((BAD_REQUEST, "a field has a colon"))?;
         if name.is_empty() || !name.bytes().all(is_token_byte) {
             return Err((BAD_REQUEST, "the name of a field is a word"));
         }
@@ -465,9 +433,7 @@ fn parse_fields<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Fields, Refu
                 }
                 fields.length = Some(length);
             }
-            "transfer-encoding" => {
-                return Err((LENGTH_REQUIRED, "tell the Content-Length, please"))
-            }
+            "transfer-encoding" => return Err((LENGTH_REQUIRED, "tell the Content-Length, please")),
             "connection" => {
                 for option in value.split(',').map(str::trim) {
                     fields.close |= option.eq_ignore_ascii_case("close");
@@ -507,12 +473,7 @@ struct Answer<'a> {
 
 impl<'a> Answer<'a> {
     fn text(status: Status, body: &'a str) -> Answer<'a> {
-        Answer {
-            status,
-            content_type: "text/plain; charset=utf-8",
-            field: "",
-            body: body.as_bytes(),
-        }
+        Answer { status, content_type: "text/plain; charset=utf-8", field: "", body: body.as_bytes() }
     }
 
     fn write(&self, output: &mut Vec<u8>, keep_alive: bool, head_only: bool) {
@@ -540,27 +501,23 @@ fn respond(request: &Request<'_>, output: &mut Vec<u8>) {
     let bytes;
 
     let answer = match (request.method, path) {
-        ("GET" | "HEAD", "/") => Answer {
-            content_type: "text/html; charset=utf-8",
-            ..Answer::text(OK, PAGE)
-        },
+        ("GET" | "HEAD", "/") => {
+            Answer { content_type: "text/html; charset=utf-8", ..Answer::text(OK, PAGE) }
+        }
         ("GET" | "HEAD", _) if count.map_or(false, |count| count <= MAX_BODY) => {
             bytes = "x".repeat(count.unwrap_or(0));
             Answer::text(OK, &bytes)
         }
-        ("POST", "/echo") => Answer {
-            content_type: "application/octet-stream",
-            body: request.body,
-            ..Answer::text(OK, "")
-        },
+        ("POST", "/echo") => {
+            Answer { content_type: "application/octet-stream", body: request.body, ..Answer::text(OK, "") }
+        }
         (_, "/") => Answer {
             field: "Allow: GET, HEAD\r\n",
             ..Answer::text(METHOD_NOT_ALLOWED, "GET or HEAD, please\n")
         },
-        (_, "/echo") => Answer {
-            field: "Allow: POST\r\n",
-            ..Answer::text(METHOD_NOT_ALLOWED, "POST, please\n")
-        },
+        (_, "/echo") => {
+            Answer { field: "Allow: POST\r\n", ..Answer::text(METHOD_NOT_ALLOWED, "POST, please\n") }
+        }
         _ => Answer::text(NOT_FOUND, "there is no such page\n"),
     };
     answer.write(output, request.keep_alive, request.method == "HEAD");
@@ -568,10 +525,7 @@ fn respond(request: &Request<'_>, output: &mut Vec<u8>) {
 
 /// Errors of `accept` that concern one connection only.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
-    )
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
 }
 
 /// Prints a line. `println!` panics when nobody reads it any more (`http | head -1`); this does not.

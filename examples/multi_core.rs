@@ -55,14 +55,10 @@ fn workers_wanted() -> Result<usize, String> {
 fn measure(count: usize) -> io::Result<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let workers = (0..count)
-        .map(|_| Worker::start())
-        .collect::<io::Result<Vec<_>>>()?;
+    let workers = (0..count).map(|_| Worker::start()).collect::<io::Result<Vec<_>>>()?;
 
     let start = Instant::now();
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| thread::spawn(move || ask(address)))
-        .collect();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| thread::spawn(move || ask(address))).collect();
     for worker in workers.iter().cycle().take(CLIENTS) {
         let (stream, _) = listener.accept()?;
         worker.hand_over(stream)?;
@@ -102,21 +98,14 @@ impl Worker {
         };
         // The system spreads the threads over the cores.
         let thread = thread::spawn(move || inside.run());
-        Ok(Worker {
-            inbox,
-            waker,
-            thread,
-        })
+        Ok(Worker { inbox, waker, thread })
     }
 
     fn hand_over(&self, stream: net::TcpStream) -> io::Result<()> {
         // First the connection, then the bell: so the worker that hears the bell finds the connection.
         match self.inbox.send(stream) {
             Ok(()) => self.waker.wake(),
-            Err(_) => Err(io::Error::new(
-                ErrorKind::BrokenPipe,
-                "a worker ended early",
-            )),
+            Err(_) => Err(io::Error::new(ErrorKind::BrokenPipe, "a worker ended early")),
         }
     }
 
@@ -171,17 +160,8 @@ impl Loop {
         stream.set_nodelay(true)?;
         let token = self.next_token;
         self.next_token += 1;
-        self.poll
-            .registry()
-            .register(&stream, token, Interests::READABLE)?;
-        self.connections.insert(
-            token,
-            Connection {
-                stream,
-                input: Vec::new(),
-                output: Vec::new(),
-            },
-        );
+        self.poll.registry().register(&stream, token, Interests::READABLE)?;
+        self.connections.insert(token, Connection { stream, input: Vec::new(), output: Vec::new() });
         Ok(())
     }
 
@@ -192,11 +172,7 @@ impl Loop {
             None => return Ok(()),
         };
         match connection.go_on(&mut self.answered) {
-            Ok(Some(interests)) => {
-                self.poll
-                    .registry()
-                    .reregister(&connection.stream, token, interests)
-            }
+            Ok(Some(interests)) => self.poll.registry().reregister(&connection.stream, token, interests),
             // The end, or a peer that vanished: one connection less, the others go on. To close it takes it off the queue.
             Ok(None) | Err(_) => {
                 self.connections.remove(&token);
@@ -223,9 +199,7 @@ impl Connection {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Ok(None),
                 Ok(n) => self.input.extend_from_slice(&buffer[..n]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Some(Interests::READABLE))
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Some(Interests::READABLE)),
                 Err(error) => return Err(error),
             }
             *answered += self.answer_requests();
@@ -238,11 +212,7 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-        Ok(Some(if self.output.is_empty() {
-            Interests::READABLE
-        } else {
-            Interests::WRITABLE
-        }))
+        Ok(Some(if self.output.is_empty() { Interests::READABLE } else { Interests::WRITABLE }))
     }
 
     /// Answers the requests that are complete. Returns how many there were.

@@ -40,15 +40,10 @@ fn main() {
 
 fn serve(address: &str, target: &str) -> Result<(), String> {
     // A name is looked up once, here, for that may take its time.
-    let targets = target
-        .to_socket_addrs()
-        .map_err(|error| format!("cannot go to {}: {}", target, error))?;
-    let listener =
-        listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
+    let targets = target.to_socket_addrs().map_err(|error| format!("cannot go to {}: {}", target, error))?;
+    let listener = listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
     let proxy = Proxy::new(listener, targets.collect());
-    proxy
-        .and_then(|mut proxy| proxy.run())
-        .map_err(|error| format!("the event queue failed: {}", error))
+    proxy.and_then(|mut proxy| proxy.run()).map_err(|error| format!("the event queue failed: {}", error))
 }
 
 fn listen(address: &str) -> io::Result<TcpListener> {
@@ -76,16 +71,8 @@ impl Proxy {
     fn new(listener: TcpListener, targets: Vec<SocketAddr>) -> io::Result<Proxy> {
         let poll = Poll::new()?;
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
-        poll.registry()
-            .register(&listener, LISTENER, Interests::READABLE)?;
-        Ok(Proxy {
-            poll,
-            listener,
-            resume: None,
-            targets,
-            pairs: HashMap::new(),
-            next_token: LISTENER + 2,
-        })
+        poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
+        Ok(Proxy { poll, listener, resume: None, targets, pairs: HashMap::new(), next_token: LISTENER + 2 })
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -127,9 +114,7 @@ impl Proxy {
                 }
             }
         }
-        self.poll
-            .registry()
-            .reregister(&self.listener, LISTENER, Interests::READABLE)
+        self.poll.registry().reregister(&self.listener, LISTENER, Interests::READABLE)
     }
 
     fn accept_one(&mut self) -> io::Result<()> {
@@ -181,14 +166,7 @@ struct Pair {
 impl Pair {
     fn new(client: Side, mut targets: Vec<SocketAddr>) -> Pair {
         targets.reverse(); // Taken from the end.
-        Pair {
-            client,
-            server: None,
-            connected: false,
-            targets,
-            up: Lane::new(),
-            down: Lane::new(),
-        }
+        Pair { client, server: None, connected: false, targets, up: Lane::new(), down: Lane::new() }
     }
 
     /// Begins to connect to the next address of the server. When it has an outcome, its stream becomes writable.
@@ -253,11 +231,7 @@ struct Side {
 
 impl Side {
     fn new(stream: TcpStream, token: Token) -> Side {
-        Side {
-            stream,
-            token,
-            asked: (false, false),
-        }
+        Side { stream, token, asked: (false, false) }
     }
 
     /// After an event of a stream that is connecting: whether the connection stands, or why it never will.
@@ -309,14 +283,7 @@ struct Lane {
 
 impl Lane {
     fn new() -> Lane {
-        Lane {
-            buffer: vec![0; ROOM],
-            begin: 0,
-            end: 0,
-            carried: 0,
-            is_ending: false,
-            is_done: false,
-        }
+        Lane { buffer: vec![0; ROOM], begin: 0, end: 0, carried: 0, is_ending: false, is_done: false }
     }
 
     fn has_room(&self) -> bool {
@@ -375,10 +342,7 @@ impl Lane {
 
 /// Errors of `accept` that concern one connection only.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
-    )
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
 }
 
 /// Prints a line. `println!` panics when nobody reads it any more (`proxy | head -1`); this does not.

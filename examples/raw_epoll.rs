@@ -17,7 +17,9 @@ fn main() -> std::io::Result<()> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod epoll {
     pub fn run() -> std::io::Result<()> {
-        println!("raw_epoll is for Linux and Android; try raw_kqueue on macOS and the BSDs, raw_iocp on Windows");
+        println!(
+            "raw_epoll is for Linux and Android; try raw_kqueue on macOS and the BSDs, raw_iocp on Windows"
+        );
         Ok(())
     }
 }

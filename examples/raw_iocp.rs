@@ -20,9 +20,7 @@ fn main() -> std::io::Result<()> {
 #[cfg(not(windows))]
 mod iocp {
     pub fn run() -> std::io::Result<()> {
-        println!(
-            "raw_iocp is for Windows; try raw_epoll on Linux, raw_kqueue on macOS and the BSDs"
-        );
+        println!("raw_iocp is for Windows; try raw_epoll on Linux, raw_kqueue on macOS and the BSDs");
         Ok(())
     }
 }
@@ -181,9 +179,7 @@ mod iocp {
         let port = port.as_raw_handle();
         let (mut bytes, mut number, mut done) = (0, 0, ptr::null_mut());
         // SAFETY: the call fills three variables that outlive it.
-        let ok = unsafe {
-            GetQueuedCompletionStatus(port, &mut bytes, &mut number, &mut done, INFINITE)
-        };
+        let ok = unsafe { GetQueuedCompletionStatus(port, &mut bytes, &mut number, &mut done, INFINITE) };
         let error = io::Error::last_os_error();
         if done.is_null() {
             return Err(error); // the wait itself failed
@@ -193,16 +189,9 @@ mod iocp {
         if ok == 0 {
             return Err(error); // the read failed
         }
-        println!(
-            "GetQueuedCompletionStatus returned key {}, {} byte(s)",
-            number, bytes
-        );
+        println!("GetQueuedCompletionStatus returned key {}, {} byte(s)", number, bytes);
         let bytes = bytes as usize;
-        Ok(Done {
-            number,
-            request,
-            bytes,
-        })
+        Ok(Done { number, request, bytes })
     }
 
     fn send_request(address: SocketAddr, number: usize) -> io::Result<TcpStream> {

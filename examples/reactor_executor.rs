@@ -32,13 +32,8 @@ fn main() -> io::Result<()> {
     for token in 0..REQUESTS {
         let stream = request(address, token)?;
         // The event may come before the task is suspended: then its token waits in the channel.
-        reactor
-            .registrator
-            .register(&stream, token, Interests::READABLE)?;
-        executor.suspend(
-            token,
-            read_answer(stream, token, reactor.registrator.clone()),
-        );
+        reactor.registrator.register(&stream, token, Interests::READABLE)?;
+        executor.suspend(token, read_answer(stream, token, reactor.registrator.clone()));
     }
     executor.block_on_all()?;
     reactor.stop()?;
@@ -56,10 +51,7 @@ impl Reactor {
         let poll = Poll::new()?;
         let registrator = poll.registrator();
         let thread = thread::spawn(move || Reactor::run(poll, tokens));
-        Ok(Reactor {
-            registrator,
-            thread,
-        })
+        Ok(Reactor { registrator, thread })
     }
 
     fn run(mut poll: Poll, tokens: Sender<Token>) -> io::Result<()> {

@@ -108,8 +108,7 @@ fn main() -> io::Result<()> {
 impl Program {
     fn new(poll: &Poll) -> io::Result<Program> {
         let peer = connect_to_peer()?;
-        poll.registry()
-            .register(&peer, PEER, Interests::READABLE | Interests::LEVEL)?;
+        poll.registry().register(&peer, PEER, Interests::READABLE | Interests::LEVEL)?;
 
         let start = Instant::now();
         let mut timers = Timers::default();
@@ -118,18 +117,8 @@ impl Program {
         }
         timers.set(start + TICK, Action::Tick(1));
         let idle = timers.set(start + IDLE, Action::CloseIdlePeer);
-        println!(
-            "   0 ms  {} timers set, for moments of the next second",
-            MANY
-        );
-        Ok(Program {
-            start,
-            timers,
-            peer: Some(peer),
-            idle,
-            counted: 0,
-            latest: Duration::ZERO,
-        })
+        println!("   0 ms  {} timers set, for moments of the next second", MANY);
+        Ok(Program { start, timers, peer: Some(peer), idle, counted: 0, latest: Duration::ZERO })
     }
 
     fn act(&mut self, at: Instant, action: Action) {
@@ -143,10 +132,7 @@ impl Program {
                 }
             }
             Action::CloseIdlePeer => {
-                self.say(&format!(
-                    "nothing was heard for {:?}: connection closed",
-                    IDLE
-                ));
+                self.say(&format!("nothing was heard for {:?}: connection closed", IDLE));
                 self.peer = None;
             }
         }
@@ -201,9 +187,7 @@ fn connect_to_peer() -> io::Result<TcpStream> {
 fn scattered(limit: u64) -> impl Iterator<Item = u64> {
     let mut state = 1u64;
     std::iter::repeat_with(move || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 32) % limit
     })
 }

@@ -24,9 +24,8 @@ fn main() -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut server = Server::new(&poll)?;
     let address = server.socket.local_addr()?;
-    let mut clients = (1..=CLIENTS)
-        .map(|token| Client::new(&poll, token, address))
-        .collect::<io::Result<Vec<Client>>>()?;
+    let mut clients =
+        (1..=CLIENTS).map(|token| Client::new(&poll, token, address)).collect::<io::Result<Vec<Client>>>()?;
     for client in &mut clients {
         client.ask()?;
     }
@@ -45,10 +44,7 @@ fn main() -> io::Result<()> {
         }
     }
     for client in &clients {
-        println!(
-            "client {}: {} questions answered, {} datagrams sent",
-            client.token, QUESTIONS, client.sent
-        );
+        println!("client {}: {} questions answered, {} datagrams sent", client.token, QUESTIONS, client.sent);
     }
     Ok(())
 }
@@ -57,8 +53,7 @@ fn main() -> io::Result<()> {
 fn socket(poll: &Poll, token: Token) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_nonblocking(true)?;
-    poll.registry()
-        .register(&socket, token, Interests::READABLE | Interests::LEVEL)?;
+    poll.registry().register(&socket, token, Interests::READABLE | Interests::LEVEL)?;
     Ok(socket)
 }
 
@@ -94,10 +89,7 @@ struct Server {
 impl Server {
     fn new(poll: &Poll) -> io::Result<Server> {
         let socket = socket(poll, SERVER)?;
-        Ok(Server {
-            socket,
-            received: 0,
-        })
+        Ok(Server { socket, received: 0 })
     }
 
     fn answer(&mut self) -> io::Result<()> {
@@ -129,13 +121,7 @@ impl Client {
         let socket = socket(poll, token)?;
         // Nothing is sent by that. It only names the one peer to send to and to listen to.
         socket.connect(server)?;
-        Ok(Client {
-            token,
-            socket,
-            question: 1,
-            asked_at: Instant::now(),
-            sent: 0,
-        })
+        Ok(Client { token, socket, question: 1, asked_at: Instant::now(), sent: 0 })
     }
 
     fn ask(&mut self) -> io::Result<()> {

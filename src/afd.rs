@@ -12,8 +12,7 @@ use std::ptr;
 pub(crate) use ffi::ERROR_INVALID_HANDLE;
 
 // What a socket can be in, in the words of the driver.
-pub(crate) const READ: u32 =
-    ffi::AFD_POLL_RECEIVE | ffi::AFD_POLL_ACCEPT | ffi::AFD_POLL_DISCONNECT;
+pub(crate) const READ: u32 = ffi::AFD_POLL_RECEIVE | ffi::AFD_POLL_ACCEPT | ffi::AFD_POLL_DISCONNECT;
 /// Not `AFD_POLL_CONNECT`, which stays set for ever: a connection that stands can be written to.
 pub(crate) const WRITE: u32 = ffi::AFD_POLL_SEND;
 /// The peer will send no more.
@@ -31,11 +30,7 @@ pub(crate) fn open() -> io::Result<OwnedHandle> {
     const NAME: &str = "\\Device\\Afd\\minimio";
     let mut letters: Vec<u16> = NAME.encode_utf16().collect();
     let bytes = (letters.len() * size_of::<u16>()) as u16;
-    let mut name = ffi::UNICODE_STRING {
-        Length: bytes,
-        MaximumLength: bytes,
-        Buffer: letters.as_mut_ptr(),
-    };
+    let mut name = ffi::UNICODE_STRING { Length: bytes, MaximumLength: bytes, Buffer: letters.as_mut_ptr() };
     let mut attributes = ffi::OBJECT_ATTRIBUTES {
         Length: size_of::<ffi::OBJECT_ATTRIBUTES>() as u32,
         RootDirectory: ptr::null_mut(),
@@ -86,9 +81,7 @@ unsafe impl Sync for Request {}
 
 impl Request {
     pub(crate) fn new() -> Request {
-        Request {
-            block: UnsafeCell::default(),
-        }
+        Request { block: UnsafeCell::default() }
     }
 
     /// Asks through `helper` whether `socket` is in one of the states `asked`; the answer is due when it is. A packet with
@@ -151,10 +144,7 @@ impl Request {
         };
         // It is not found if it has just ended by itself.
         let block = self.block.get();
-        let _ = check_status(
-            status,
-            format_args!("NtCancelIoFileEx({helper:?}, {block:?})"),
-        );
+        let _ = check_status(status, format_args!("NtCancelIoFileEx({helper:?}, {block:?})"));
     }
 
     /// Writes an answer of our own: the socket has failed.
@@ -196,9 +186,7 @@ pub(crate) fn mark(handle: RawHandle) -> io::Result<()> {
     let ret = unsafe { ffi::SetFileCompletionNotificationModes(handle, mode) };
     check_bool(
         ret,
-        format_args!(
-            "SetFileCompletionNotificationModes({handle:?}, FILE_SKIP_SET_EVENT_ON_HANDLE)"
-        ),
+        format_args!("SetFileCompletionNotificationModes({handle:?}, FILE_SKIP_SET_EVENT_ON_HANDLE)"),
     )
 }
 
@@ -240,12 +228,7 @@ fn check_status(status: ffi::NTSTATUS, call: fmt::Arguments<'_>) -> io::Result<(
 
 /// The kernel's own names. <https://learn.microsoft.com/windows-hardware/drivers/ddi/>. Those of AFD are in no header: Winsock's
 /// `select` is made of them.
-#[allow(
-    non_camel_case_types,
-    non_snake_case,
-    non_upper_case_globals,
-    clippy::upper_case_acronyms
-)]
+#[allow(non_camel_case_types, non_snake_case, non_upper_case_globals, clippy::upper_case_acronyms)]
 pub(crate) mod ffi {
     use super::BOOL;
     use std::mem::size_of;

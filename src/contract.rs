@@ -21,13 +21,8 @@ const _: fn(&Registrator, &TcpStream) -> io::Result<()> = Registrator::deregiste
 const _: fn(&Registrator) -> io::Result<()> = Registrator::close_loop;
 
 const _: fn(&Event) -> Token = Event::id;
-const _: [fn(&Event) -> bool; 5] = [
-    Event::is_readable,
-    Event::is_writable,
-    Event::is_read_closed,
-    Event::is_write_closed,
-    Event::is_error,
-];
+const _: [fn(&Event) -> bool; 5] =
+    [Event::is_readable, Event::is_writable, Event::is_read_closed, Event::is_write_closed, Event::is_error];
 
 const _: fn(&Registrator, Token) -> io::Result<Waker> = Waker::new;
 const _: fn(&Waker) -> io::Result<()> = Waker::wake;

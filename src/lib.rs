@@ -185,9 +185,7 @@ impl Poll {
     /// descriptors).
     pub fn new() -> io::Result<Poll> {
         let selector = Selector::new()?;
-        let registry = Registry {
-            registrator: selector.registrator(),
-        };
+        let registry = Registry { registrator: selector.registrator() };
         Ok(Poll { selector, registry })
     }
 
@@ -258,12 +256,7 @@ impl Registry {
     ///
     /// As [`Registrator::register`].
     #[inline]
-    pub fn register(
-        &self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    pub fn register(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         self.registrator.register(source, token, interests)
     }
 
@@ -273,12 +266,7 @@ impl Registry {
     ///
     /// As [`Registrator::reregister`].
     #[inline]
-    pub fn reregister(
-        &self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    pub fn reregister(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         self.registrator.reregister(source, token, interests)
     }
 

@@ -101,21 +101,12 @@ impl Queue {
 
     /// Adds, changes or removes (`op`) one entry of the first list.
     #[inline]
-    fn control(
-        &self,
-        op: c_int,
-        source: BorrowedFd<'_>,
-        mut event: ffi::epoll_event,
-    ) -> io::Result<()> {
+    fn control(&self, op: c_int, source: BorrowedFd<'_>, mut event: ffi::epoll_event) -> io::Result<()> {
         let (epoll, fd) = (self.epoll.as_raw_fd(), source.as_raw_fd());
         // SAFETY: `event` is initialized and outlives the call, which copies it.
         let ret = unsafe { ffi::epoll_ctl(epoll, op, fd, &mut event) };
         let op = trace::operation(op);
-        check(
-            ret,
-            format_args!("epoll_ctl({epoll}, {op}, {fd}, {event:?})"),
-        )
-        .map(drop)
+        check(ret, format_args!("epoll_ctl({epoll}, {op}, {fd}, {event:?})")).map(drop)
     }
 
     /// Waits once, at most `timeout`, and lets the kernel write what is ready into the empty `events`.
@@ -145,21 +136,14 @@ impl Queue {
         let ready = unsafe { ffi::epoll_wait(epoll, buffer, room, timeout) };
         // SAFETY: the kernel has initialized the first `ready` records.
         let records = unsafe { trace::Records::new(buffer, ready) };
-        check(
-            ready,
-            format_args!("epoll_wait({epoll}, {records:?}, {room}, {timeout})"),
-        )
+        check(ready, format_args!("epoll_wait({epoll}, {records:?}, {room}, {timeout})"))
     }
 
     /// Whether there are events that the last wait did not hand out: an epoll instance is itself readable then.
     #[cold]
     fn has_more(&self) -> bool {
         let epoll = self.epoll.as_raw_fd();
-        let mut question = ffi::pollfd {
-            fd: epoll,
-            events: ffi::POLLIN,
-            revents: 0,
-        };
+        let mut question = ffi::pollfd { fd: epoll, events: ffi::POLLIN, revents: 0 };
         // SAFETY: the kernel reads and writes one record, which outlives the call.
         let ready = unsafe { ffi::poll(&mut question, 1, 0) };
         let ready = check(ready, format_args!("poll([{{{epoll}, POLLIN}}], 1, 0)"));
@@ -169,12 +153,7 @@ impl Queue {
 
     /// Waits in nanoseconds where the kernel can, else rounds up.
     #[cold]
-    fn wait_fine(
-        &self,
-        buffer: *mut ffi::epoll_event,
-        room: c_int,
-        timeout: Duration,
-    ) -> io::Result<c_int> {
+    fn wait_fine(&self, buffer: *mut ffi::epoll_event, room: c_int, timeout: Duration) -> io::Result<c_int> {
         if !NO_PWAIT2.load(Ordering::Relaxed) {
             let epoll = self.epoll.as_raw_fd();
             let limit = ffi::timespec {
@@ -184,23 +163,13 @@ impl Queue {
             // SAFETY: the arguments are those of `epoll_pwait2`: `buffer` has room for `room` records, `limit` outlives the
             // call, and there is no signal mask.
             let ready = unsafe {
-                ffi::syscall(
-                    ffi::SYS_epoll_pwait2,
-                    epoll,
-                    buffer,
-                    room,
-                    &limit,
-                    ptr::null::<u8>(),
-                    0usize,
-                )
+                ffi::syscall(ffi::SYS_epoll_pwait2, epoll, buffer, room, &limit, ptr::null::<u8>(), 0usize)
             };
             let ready = ready as c_int;
             // SAFETY: the kernel has initialized the first `ready` records.
             let records = unsafe { trace::Records::new(buffer, ready) };
-            let result = check(
-                ready,
-                format_args!("epoll_pwait2({epoll}, {records:?}, {room}, {limit:?}, NULL, 0)"),
-            );
+            let result =
+                check(ready, format_args!("epoll_pwait2({epoll}, {records:?}, {room}, {limit:?}, NULL, 0)"));
             match result {
                 Err(error) if is_missing(&error) => {
                     NO_PWAIT2.store(true, Ordering::Relaxed);
@@ -262,14 +231,9 @@ impl Selector {
             retired: Mutex::default(),
         };
         // Level-triggered and never silenced: a closed queue lets nobody sleep.
-        let event = ffi::epoll_event {
-            events: ffi::EPOLLIN,
-            data: 0,
-        };
+        let event = ffi::epoll_event { events: ffi::EPOLLIN, data: 0 };
         queue.control(ffi::EPOLL_CTL_ADD, queue.close_bell.watched.as_fd(), event)?;
-        Ok(Selector {
-            queue: Arc::new(queue),
-        })
+        Ok(Selector { queue: Arc::new(queue) })
     }
 
     /// Clears `events` and waits until there are some, or until `timeout` (`None`: for ever) has passed.
@@ -292,9 +256,7 @@ impl Selector {
 
     /// A handle that registers sources from any thread.
     pub fn registrator(&self) -> Registrator {
-        Registrator {
-            queue: Arc::clone(&self.queue),
-        }
+        Registrator { queue: Arc::clone(&self.queue) }
     }
 }
 
@@ -342,12 +304,7 @@ impl Registrator {
     ///
     /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
     #[inline]
-    pub fn register(
-        &self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    pub fn register(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         loop {
             match self.watch(ffi::EPOLL_CTL_ADD, source.as_fd(), token, interests) {
                 Err(error) if error.raw_os_error() == Some(ffi::EEXIST) => {}
@@ -369,12 +326,7 @@ impl Registrator {
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * Else as [`register`](Registrator::register).
     #[inline]
-    pub fn reregister(
-        &self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    pub fn reregister(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         self.watch(ffi::EPOLL_CTL_MOD, source.as_fd(), token, interests)
     }
 
@@ -391,8 +343,7 @@ impl Registrator {
             return Err(closed());
         }
         let ignored = ffi::epoll_event { events: 0, data: 0 };
-        self.queue
-            .control(ffi::EPOLL_CTL_DEL, source.as_fd(), ignored)
+        self.queue.control(ffi::EPOLL_CTL_DEL, source.as_fd(), ignored)
     }
 
     /// Ends the loop: the current poll and every later one return [`Interrupted`](io::ErrorKind::Interrupted), from any
@@ -414,21 +365,12 @@ impl Registrator {
     }
 
     #[inline]
-    fn watch(
-        &self,
-        op: c_int,
-        source: BorrowedFd<'_>,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    fn watch(&self, op: c_int, source: BorrowedFd<'_>, token: Token, interests: Interests) -> io::Result<()> {
         interests.check()?;
         if self.queue.is_closed() {
             return Err(closed());
         }
-        let event = ffi::epoll_event {
-            events: mask(interests),
-            data: token as u64,
-        };
+        let event = ffi::epoll_event { events: mask(interests), data: token as u64 };
         self.queue.control(op, source, event)
     }
 }
@@ -555,19 +497,10 @@ impl Waker {
         }
         let bell = Bell::new()?;
         // An edge for each write: the bell need not be silenced, so it is never read.
-        let event = ffi::epoll_event {
-            events: ffi::EPOLLIN | ffi::EPOLLET,
-            data: token as u64,
-        };
+        let event = ffi::epoll_event { events: ffi::EPOLLIN | ffi::EPOLLET, data: token as u64 };
         queue.control(ffi::EPOLL_CTL_ADD, bell.watched.as_fd(), event)?;
-        let inner = WakerInner {
-            queue,
-            bell: Some(bell),
-            rang_in: AtomicUsize::new(0),
-        };
-        Ok(Waker {
-            inner: Arc::new(inner),
-        })
+        let inner = WakerInner { queue, bell: Some(bell), rang_in: AtomicUsize::new(0) };
+        Ok(Waker { inner: Arc::new(inner) })
     }
 
     /// Makes the current or the next poll deliver this waker's event. Never blocks.
@@ -583,11 +516,7 @@ impl Waker {
     /// On Unix it may be called from a signal handler.
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
-        let WakerInner {
-            queue,
-            bell,
-            rang_in,
-        } = &*self.inner;
+        let WakerInner { queue, bell, rang_in } = &*self.inner;
         // This writes even where it changes nothing: so the call stands before or after the one that ends the round, and
         // whatever the caller did before it is seen by the thread that it wakes.
         let round = queue.round.fetch_or(WOKE, Ordering::AcqRel) & !RETIRED | WOKE;
@@ -631,10 +560,7 @@ impl Bell {
             Ok(fd) => {
                 // SAFETY: the descriptor was just made and nobody else knows it.
                 let watched = unsafe { OwnedFd::from_raw_fd(fd) };
-                Ok(Bell {
-                    watched,
-                    pipe: None,
-                })
+                Ok(Bell { watched, pipe: None })
             }
             Err(error) if is_missing(&error) => Bell::pipe(),
             Err(error) => Err(error),
@@ -649,10 +575,7 @@ impl Bell {
         check(ret, format_args!("pipe2({:?}, O_CLOEXEC|O_NONBLOCK)", fds))?;
         // SAFETY: both descriptors were just made and nobody else knows them.
         let [watched, pipe] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        Ok(Bell {
-            watched,
-            pipe: Some(pipe),
-        })
+        Ok(Bell { watched, pipe: Some(pipe) })
     }
 
     #[inline]
@@ -686,10 +609,7 @@ impl Bell {
         let mut buffer = [0u8; 4096];
         // SAFETY: the kernel writes at most the length of `buffer` into it.
         let read = unsafe { ffi::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
-        match check(
-            read as c_int,
-            format_args!("read({}, [..], {})", fd, buffer.len()),
-        ) {
+        match check(read as c_int, format_args!("read({}, [..], {})", fd, buffer.len())) {
             // Another thread was quicker.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             // A signal; the write that follows will tell.
@@ -701,24 +621,11 @@ impl Bell {
 
 /// A new TCP socket for `address`: non-blocking, not inherited by child processes.
 pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
-    let domain = if address.is_ipv4() {
-        ffi::AF_INET
-    } else {
-        ffi::AF_INET6
-    };
+    let domain = if address.is_ipv4() { ffi::AF_INET } else { ffi::AF_INET6 };
     // SAFETY: the call takes no memory.
-    let fd = unsafe {
-        ffi::socket(
-            domain,
-            ffi::SOCK_STREAM | ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK,
-            0,
-        )
-    };
+    let fd = unsafe { ffi::socket(domain, ffi::SOCK_STREAM | ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK, 0) };
     let domain = trace::domain(domain);
-    let fd = check(
-        fd,
-        format_args!("socket({domain}, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 0)"),
-    )?;
+    let fd = check(fd, format_args!("socket({domain}, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 0)"))?;
     // SAFETY: the descriptor was just made and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -833,11 +740,7 @@ pub(crate) mod ffi {
     // A wrong layout does not compile. Where a u64 is aligned to less than 8 bytes, on 32-bit x86 for one, there is no gap.
     const _: () = assert!(
         size_of::<epoll_event>()
-            == if cfg!(target_arch = "x86_64") || align_of::<u64>() < 8 {
-                12
-            } else {
-                16
-            }
+            == if cfg!(target_arch = "x86_64") || align_of::<u64>() < 8 { 12 } else { 16 }
     );
 
     pub const POLLIN: c_short = 1;
@@ -902,12 +805,7 @@ pub(crate) mod ffi {
         /// Sleeps until something is ready, then writes up to `maxevents` entries. Returns how many, 0 on timeout
         /// (milliseconds, -1 for ever), -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/epoll_wait.2.html>
-        pub fn epoll_wait(
-            epfd: c_int,
-            events: *mut epoll_event,
-            maxevents: c_int,
-            timeout: c_int,
-        ) -> c_int;
+        pub fn epoll_wait(epfd: c_int, events: *mut epoll_event, maxevents: c_int, timeout: c_int) -> c_int;
 
         /// Asks which descriptors are ready, now if `timeout` is 0. Returns how many, -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/poll.2.html>
@@ -955,36 +853,20 @@ mod tests {
     #[test]
     fn milliseconds_are_rounded_up_and_never_overflow() {
         let millis = |nanos| millis(Some(Duration::from_nanos(nanos)));
-        assert_eq!(
-            [0, 1, 999_999, 1_000_000, 1_000_001].map(millis),
-            [0, 1, 1, 1, 2]
-        );
+        assert_eq!([0, 1, 999_999, 1_000_000, 1_000_001].map(millis), [0, 1, 1, 1, 2]);
         assert_eq!(super::millis(None), -1);
-        for huge in [
-            Duration::MAX,
-            Duration::from_millis(1 << 31),
-            Duration::new(2_147_483, 648_000_000),
-        ] {
+        for huge in [Duration::MAX, Duration::from_millis(1 << 31), Duration::new(2_147_483, 648_000_000)] {
             assert_eq!(super::millis(Some(huge)), c_int::MAX);
         }
-        assert_eq!(
-            super::millis(Some(Duration::new(2_147_483, 646_000_001))),
-            c_int::MAX
-        );
+        assert_eq!(super::millis(Some(Duration::new(2_147_483, 646_000_001))), c_int::MAX);
     }
 
     #[test]
     fn a_pipe_serves_where_there_is_no_eventfd() {
         let mut selector = Selector::new().unwrap();
         let bell = Bell::pipe().unwrap();
-        let event = ffi::epoll_event {
-            events: ffi::EPOLLIN | ffi::EPOLLET,
-            data: 5,
-        };
-        selector
-            .queue
-            .control(ffi::EPOLL_CTL_ADD, bell.watched.as_fd(), event)
-            .unwrap();
+        let event = ffi::epoll_event { events: ffi::EPOLLIN | ffi::EPOLLET, data: 5 };
+        selector.queue.control(ffi::EPOLL_CTL_ADD, bell.watched.as_fd(), event).unwrap();
         let mut events = Events::with_capacity(4);
         // Far more than a pipe holds, and nobody reads: each ring must be heard all the same.
         for _ in 0..20_000 {

@@ -130,11 +130,8 @@ impl Table {
             let reported = &mut self.registrations[record.ident];
             if reported.armed > 0 {
                 reported.armed = 0;
-                let other = if record.filter == ffi::EVFILT_READ {
-                    ffi::EVFILT_WRITE
-                } else {
-                    ffi::EVFILT_READ
-                };
+                let other =
+                    if record.filter == ffi::EVFILT_READ { ffi::EVFILT_WRITE } else { ffi::EVFILT_READ };
                 let delete = change(record.ident, other, ffi::EV_DELETE, reported.number);
                 self.others.push(delete);
             }
@@ -157,21 +154,10 @@ impl Queue {
         let mut receipts = [change(0, 0, 0, 0); MAX_CHANGES];
         let room = &mut receipts[..changes.len()];
         let count = changes.len() as ffi::count_t;
-        let at_once = ffi::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let at_once = ffi::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: `changes` and `room` are slices of `count` records, and the three outlive the call.
-        let written = unsafe {
-            ffi::kevent(
-                kqueue,
-                changes.as_ptr(),
-                count,
-                room.as_mut_ptr(),
-                count,
-                &at_once,
-            )
-        };
+        let written =
+            unsafe { ffi::kevent(kqueue, changes.as_ptr(), count, room.as_mut_ptr(), count, &at_once) };
         check(
             written,
             format_args!("kevent({kqueue}, {changes:?}, {count}, {room:?}, {count}, {at_once:?})"),
@@ -198,10 +184,7 @@ impl Queue {
         // SAFETY: the kernel has initialized the first `ready` records.
         let records = unsafe { trace::Records::new(buffer, ready) };
         let limit = trace::Limit(&limit);
-        let ready = check(
-            ready,
-            format_args!("kevent({kqueue}, NULL, 0, {records:?}, {room}, {limit:?})"),
-        )?;
+        let ready = check(ready, format_args!("kevent({kqueue}, NULL, 0, {records:?}, {room}, {limit:?})"))?;
         // SAFETY: the kernel has initialized the first `ready` records, and `ready` is at most the capacity.
         unsafe { events.set_len(ready as usize) };
         Ok(())
@@ -286,13 +269,7 @@ impl Drop for Queue {
 
 /// What to change about one knote; with a receipt, always.
 fn change(ident: usize, filter: ffi::filter_t, flags: ffi::flags_t, number: usize) -> ffi::kevent {
-    ffi::kevent {
-        ident,
-        filter,
-        flags: flags | ffi::EV_RECEIPT,
-        udata: number,
-        ..ffi::kevent::default()
-    }
+    ffi::kevent { ident, filter, flags: flags | ffi::EV_RECEIPT, udata: number, ..ffi::kevent::default() }
 }
 
 /// What a receipt says.
@@ -345,9 +322,7 @@ impl Selector {
             errors = queue.control(&[change(fd, ffi::EVFILT_READ, mode, BELL)])?;
         }
         result(errors[0])?;
-        Ok(Selector {
-            queue: Arc::new(queue),
-        })
+        Ok(Selector { queue: Arc::new(queue) })
     }
 
     /// Clears `events` and waits until there are some, or until `timeout` (`None`: for ever) has passed.
@@ -378,9 +353,7 @@ impl Selector {
 
     /// A handle that registers sources from any thread.
     pub fn registrator(&self) -> Registrator {
-        Registrator {
-            queue: Arc::clone(&self.queue),
-        }
+        Registrator { queue: Arc::clone(&self.queue) }
     }
 }
 
@@ -426,12 +399,7 @@ impl Registrator {
     /// `fork`) is open, closing the registered descriptor does not end it. `deregister` before that close.
     ///
     /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
-    pub fn register(
-        &self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    pub fn register(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         self.watch(source.as_fd(), token, interests, false)
     }
 
@@ -441,12 +409,7 @@ impl Registrator {
     ///
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * Else as [`register`](Registrator::register).
-    pub fn reregister(
-        &self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    pub fn reregister(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         self.watch(source.as_fd(), token, interests, true)
     }
 
@@ -499,11 +462,7 @@ impl Registrator {
         let write = change(fd, ffi::EVFILT_WRITE, mode, number);
 
         let [delete_read, delete_write] = deletes(source);
-        let (first, second) = if interests.is_readable() {
-            (read, write)
-        } else {
-            (write, read)
-        };
+        let (first, second) = if interests.is_readable() { (read, write) } else { (write, read) };
         let all = [delete_read, delete_write, first, second];
         let both = interests.is_readable() && interests.is_writable();
         let changes = if both { &all[..] } else { &all[..3] };
@@ -511,8 +470,7 @@ impl Registrator {
 
         // Some systems refuse to watch the write end of a pipe whose read end is gone. To a read knote it shows its end.
         let last = changes.len() - 1;
-        let is_broken_pipe =
-            interests.is_writable() && matches!(errors[last], ffi::EPIPE | ffi::EBADF);
+        let is_broken_pipe = interests.is_writable() && matches!(errors[last], ffi::EPIPE | ffi::EBADF);
         if is_broken_pipe {
             errors[last] = self.queue.control(&[read])?[0];
         }
@@ -669,16 +627,10 @@ impl Waker {
         if queue.is_closed() {
             return Err(closed());
         }
-        let wake = Arc::new(Wake {
-            token,
-            round: AtomicUsize::new(0),
-            rang_in: AtomicUsize::new(0),
-        });
+        let wake = Arc::new(Wake { token, round: AtomicUsize::new(0), rang_in: AtomicUsize::new(0) });
         let mut table = queue.table();
         // Those that are gone and owe nothing make room.
-        table
-            .wakes
-            .retain_mut(|wake| Arc::get_mut(wake).is_none() || wake.is_pending());
+        table.wakes.retain_mut(|wake| Arc::get_mut(wake).is_none() || wake.is_pending());
         table.wakes.push_back(Arc::clone(&wake));
         drop(table);
         Ok(Waker { queue, wake })
@@ -716,10 +668,7 @@ enum Bell {
     /// The knote of `EVFILT_USER` with the identifier 0.
     Knote,
     /// For kernels without that filter: one end is watched, and bytes come from the other.
-    Pair {
-        watched: UnixStream,
-        ringing: UnixStream,
-    },
+    Pair { watched: UnixStream, ringing: UnixStream },
 }
 
 impl Bell {
@@ -740,11 +689,7 @@ impl Bell {
 
 /// A new TCP socket for `address`: non-blocking, not inherited by child processes.
 pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
-    let domain = if address.is_ipv4() {
-        ffi::AF_INET
-    } else {
-        ffi::AF_INET6
-    };
+    let domain = if address.is_ipv4() { ffi::AF_INET } else { ffi::AF_INET6 };
     let ty = ffi::SOCK_STREAM | ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK;
     // SAFETY: the call takes no memory.
     let fd = unsafe { ffi::socket(domain, ty, 0) };
@@ -768,18 +713,9 @@ pub(crate) fn forbid_sigpipe(socket: &net::TcpStream) {
         let length = size_of::<c_int>() as ffi::socklen_t;
         // SAFETY: the kernel reads the `length` bytes of `yes`.
         let ret = unsafe {
-            ffi::setsockopt(
-                fd,
-                ffi::SOL_SOCKET,
-                ffi::SO_NOSIGPIPE,
-                (&yes as *const c_int).cast(),
-                length,
-            )
+            ffi::setsockopt(fd, ffi::SOL_SOCKET, ffi::SO_NOSIGPIPE, (&yes as *const c_int).cast(), length)
         };
-        let _ = check(
-            ret,
-            format_args!("setsockopt({fd}, SOL_SOCKET, SO_NOSIGPIPE, [1], {length})"),
-        );
+        let _ = check(ret, format_args!("setsockopt({fd}, SOL_SOCKET, SO_NOSIGPIPE, [1], {length})"));
     }
 }
 
@@ -873,10 +809,7 @@ pub(crate) mod ffi {
     pub type time_t = c_long;
     #[cfg(all(target_os = "freebsd", target_arch = "x86"))]
     pub type time_t = i32;
-    #[cfg(not(any(
-        target_vendor = "apple",
-        all(target_os = "freebsd", target_arch = "x86")
-    )))]
+    #[cfg(not(any(target_vendor = "apple", all(target_os = "freebsd", target_arch = "x86"))))]
     pub type time_t = i64;
 
     // The rest is the same everywhere.
@@ -1026,11 +959,7 @@ mod tests {
     use std::thread;
 
     fn registration(number: usize, token: Token) -> Registration {
-        Registration {
-            number,
-            token,
-            ..Registration::default()
-        }
+        Registration { number, token, ..Registration::default() }
     }
 
     fn event(filter: ffi::filter_t, flags: ffi::flags_t, fflags: u32) -> Event {
@@ -1091,13 +1020,7 @@ mod tests {
         let armed = [(1, 2), (2, 2), (3, 1), (4, 0)];
         for (fd, armed) in armed {
             let registration = registration(fd, fd);
-            table.set(
-                fd,
-                Registration {
-                    armed,
-                    ..registration
-                },
-            );
+            table.set(fd, Registration { armed, ..registration });
         }
         let reported = [
             (1, ffi::EVFILT_WRITE),
@@ -1106,19 +1029,12 @@ mod tests {
             (4, ffi::EVFILT_READ),
             (2, ffi::EVFILT_WRITE),
         ];
-        let mut events: Events = reported
-            .iter()
-            .map(|&(fd, filter)| Event {
-                record: change(fd, filter, 0, fd),
-            })
-            .collect();
+        let mut events: Events =
+            reported.iter().map(|&(fd, filter)| Event { record: change(fd, filter, 0, fd) }).collect();
         events.retain_mut(|event| table.translate(&mut event.record));
         assert_eq!(events.len(), reported.len());
         table.find_others(&events);
-        assert_eq!(
-            table.others,
-            [change(1, ffi::EVFILT_READ, ffi::EV_DELETE, 1)]
-        );
+        assert_eq!(table.others, [change(1, ffi::EVFILT_READ, ffi::EV_DELETE, 1)]);
         table.find_others(&events);
         assert_eq!(table.others, []);
     }
@@ -1127,13 +1043,7 @@ mod tests {
     fn the_end_of_a_broken_pipe_is_one_of_writing() {
         let mut table = Table::default();
         let pipe = registration(1, 7);
-        table.set(
-            5,
-            Registration {
-                is_broken_pipe: true,
-                ..pipe
-            },
-        );
+        table.set(5, Registration { is_broken_pipe: true, ..pipe });
         let mut record = change(5, ffi::EVFILT_READ, ffi::EV_EOF, 1);
         assert!(table.translate(&mut record));
         let event = Event { record };
@@ -1143,10 +1053,7 @@ mod tests {
 
     #[test]
     fn no_source_has_the_number_of_the_bell() {
-        let mut table = Table {
-            last_number: usize::MAX - 1,
-            ..Table::default()
-        };
+        let mut table = Table { last_number: usize::MAX - 1, ..Table::default() };
         let numbers = [(); 3].map(|()| table.next_number());
         assert_eq!(numbers, [usize::MAX, 1, 2]);
     }
@@ -1157,14 +1064,8 @@ mod tests {
         let said = |event: Event| format!("{:?}", event);
         assert_eq!(said(event(ffi::EVFILT_READ, 0, 0)), "Event(7 readable)");
         assert_eq!(said(event(ffi::EVFILT_WRITE, 0, 0)), "Event(7 writable)");
-        assert_eq!(
-            said(event(ffi::EVFILT_READ, ffi::EV_EOF, 0)),
-            "Event(7 readable read-closed)"
-        );
-        assert_eq!(
-            said(event(ffi::EVFILT_WRITE, ffi::EV_EOF, 0)),
-            "Event(7 writable write-closed)"
-        );
+        assert_eq!(said(event(ffi::EVFILT_READ, ffi::EV_EOF, 0)), "Event(7 readable read-closed)");
+        assert_eq!(said(event(ffi::EVFILT_WRITE, ffi::EV_EOF, 0)), "Event(7 writable write-closed)");
         for filter in [ffi::EVFILT_READ, ffi::EVFILT_WRITE] {
             assert_eq!(
                 said(event(filter, ffi::EV_EOF, CONNECTION_REFUSED)),

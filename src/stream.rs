@@ -104,10 +104,7 @@ impl TcpStream {
     /// Wraps a socket in the mode it has.
     pub(crate) fn adopt(socket: net::TcpStream) -> TcpStream {
         platform::forbid_sigpipe(&socket);
-        TcpStream {
-            edge: Edge::new(),
-            socket,
-        }
+        TcpStream { edge: Edge::new(), socket }
     }
 
     /// Runs one read or write and, where the kernel does not, takes note of a `WouldBlock`.

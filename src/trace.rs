@@ -6,14 +6,8 @@
 //! system, beside this one. Without the feature nobody calls it. The small functions that
 //! are called all the same, for an argument, are always inlined: then nothing is left of the call either.
 
-#[cfg_attr(
-    any(target_os = "linux", target_os = "android"),
-    path = "trace/epoll.rs"
-)]
-#[cfg_attr(
-    all(unix, not(any(target_os = "linux", target_os = "android"))),
-    path = "trace/kqueue.rs"
-)]
+#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "trace/epoll.rs")]
+#[cfg_attr(all(unix, not(any(target_os = "linux", target_os = "android"))), path = "trace/kqueue.rs")]
 #[cfg_attr(windows, path = "trace/afd.rs")]
 mod system;
 #[cfg(unix)]
@@ -50,10 +44,7 @@ impl Line {
     const CUT: &'static str = "...";
 
     fn new() -> Line {
-        Line {
-            text: [0; Line::ROOM],
-            length: 0,
-        }
+        Line { text: [0; Line::ROOM], length: 0 }
     }
 
     fn push(&mut self, part: &str) {

@@ -84,21 +84,14 @@ pub(crate) fn send_vectored(socket: &net::TcpStream, buffers: &[IoSlice<'_>]) ->
     // SAFETY: `message` points to `buffers`, which have the layout of the system's `iovec` and outlive the call.
     let sent = unsafe { ffi::sendmsg(fd, &message, ffi::MSG_NOSIGNAL) };
     // What the kernel sends at once fits an int.
-    check(
-        sent as c_int,
-        format_args!("sendmsg({fd}, {{{count} buffers}}, MSG_NOSIGNAL)"),
-    )
-    .map(|sent| sent as usize)
+    check(sent as c_int, format_args!("sendmsg({fd}, {{{count} buffers}}, MSG_NOSIGNAL)"))
+        .map(|sent| sent as usize)
 }
 
 /// Unix calls return -1 and leave the reason in `errno`.
 #[inline]
 pub(crate) fn check(ret: c_int, call: fmt::Arguments<'_>) -> io::Result<c_int> {
-    let result = if ret == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(ret)
-    };
+    let result = if ret == -1 { Err(io::Error::last_os_error()) } else { Ok(ret) };
     trace(call, &result);
     result
 }

@@ -55,9 +55,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net;
-use std::os::windows::io::{
-    AsRawHandle, AsRawSocket, FromRawHandle, OwnedHandle, RawHandle, RawSocket,
-};
+use std::os::windows::io::{AsRawHandle, AsRawSocket, FromRawHandle, OwnedHandle, RawHandle, RawSocket};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -116,10 +114,7 @@ impl Queue {
         // SAFETY: the kernel hands `owned` back with the packet and never looks behind it.
         let ret = unsafe { ffi::PostQueuedCompletionStatus(port, 0, key, owned as *mut _) };
         let key = trace::key(key);
-        check_bool(
-            ret,
-            format_args!("PostQueuedCompletionStatus({port:?}, 0, {key}, {owned:?})"),
-        )
+        check_bool(ret, format_args!("PostQueuedCompletionStatus({port:?}, 0, {key}, {owned:?})"))
     }
 
     /// Waits once, at most `timeout`, and takes up to `room` packets out of the port.
@@ -136,9 +131,8 @@ impl Queue {
         let timeout = millis(timeout);
         let mut count = 0;
         // SAFETY: `packets` has room for `room` entries, and the kernel writes at most that many.
-        let ret = unsafe {
-            ffi::GetQueuedCompletionStatusEx(port, buffer, room as u32, &mut count, timeout, 0)
-        };
+        let ret =
+            unsafe { ffi::GetQueuedCompletionStatusEx(port, buffer, room as u32, &mut count, timeout, 0) };
         if ret != 0 {
             // SAFETY: the kernel has initialized the first `count` entries, and `count` is at most `room`.
             unsafe { packets.set_len(count as usize) };
@@ -203,10 +197,7 @@ fn make_port(handle: RawHandle, port: RawHandle) -> io::Result<RawHandle> {
     // SAFETY: the call takes no memory, and what is no handle is an error.
     let made = unsafe { ffi::CreateIoCompletionPort(handle, port, KEY_POLL, threads) };
     let (handle, port) = (trace::Handle(handle), trace::Handle(port));
-    check_handle(
-        made,
-        format_args!("CreateIoCompletionPort({handle}, {port}, KEY_POLL, {threads})"),
-    )
+    check_handle(made, format_args!("CreateIoCompletionPort({handle}, {port}, KEY_POLL, {threads})"))
 }
 
 /// What was in a packet.
@@ -223,10 +214,7 @@ fn millis(timeout: Option<Duration>) -> u32 {
         None => ffi::INFINITE,
         Some(timeout) => {
             let up = timeout.subsec_nanos().saturating_add(999_999) / 1_000_000;
-            let millis = timeout
-                .as_secs()
-                .saturating_mul(1000)
-                .saturating_add(up.into());
+            let millis = timeout.as_secs().saturating_mul(1000).saturating_add(up.into());
             millis.min(u64::from(ffi::INFINITE - 1)) as u32
         }
     }
@@ -259,11 +247,7 @@ impl Selector {
             in_flight: AtomicUsize::new(0),
             table: Mutex::default(),
         };
-        Ok(Selector {
-            queue: Arc::new(queue),
-            packets: Vec::new(),
-            level: Vec::new(),
-        })
+        Ok(Selector { queue: Arc::new(queue), packets: Vec::new(), level: Vec::new() })
     }
 
     /// Clears `events` and waits until there are some, or until `timeout` (`None`: for ever) has passed.
@@ -273,11 +257,7 @@ impl Selector {
     /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; else the system's error.
     /// `events` is empty then.
     pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let Selector {
-            queue,
-            packets,
-            level,
-        } = self;
+        let Selector { queue, packets, level } = self;
         wait(events, timeout, &queue.closed, |events, mut timeout| {
             // The packet that tells of the end comes once.
             if queue.is_closed() {
@@ -304,8 +284,7 @@ impl Selector {
                 taken += packets.len();
                 let is_empty = packets.len() < room;
                 let is_full = events.len() == events.capacity();
-                if packets.is_empty() || is_full || is_empty && !events.is_empty() || taken >= most
-                {
+                if packets.is_empty() || is_full || is_empty && !events.is_empty() || taken >= most {
                     return Ok(());
                 }
                 timeout = Some(Duration::ZERO);
@@ -315,9 +294,7 @@ impl Selector {
 
     /// A handle that registers sources from any thread.
     pub fn registrator(&self) -> Registrator {
-        Registrator {
-            queue: Arc::clone(&self.queue),
-        }
+        Registrator { queue: Arc::clone(&self.queue) }
     }
 }
 
@@ -377,12 +354,7 @@ impl Registrator {
     /// `fork`) is open, closing the registered descriptor does not end it. `deregister` before that close.
     ///
     /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
-    pub fn register(
-        &self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    pub fn register(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         self.watch(source, token, interests, true)
     }
 
@@ -392,12 +364,7 @@ impl Registrator {
     ///
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * Else as [`register`](Registrator::register).
-    pub fn reregister(
-        &self,
-        source: &impl Source,
-        token: Token,
-        interests: Interests,
-    ) -> io::Result<()> {
+    pub fn reregister(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
         self.watch(source, token, interests, false)
     }
 
@@ -442,8 +409,7 @@ impl Registrator {
         interests.check()?;
         let edge = source.edge();
         if interests.is_edge() && edge.is_none() {
-            let why =
-                "EDGE needs a minimio::TcpStream: Windows tells a socket's state, not its changes";
+            let why = "EDGE needs a minimio::TcpStream: Windows tells a socket's state, not its changes";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
         let mut table = self.queue.table();
@@ -492,10 +458,7 @@ impl Table {
         };
         match self.registrations.get(&number).filter(is_it) {
             Some(registration) => Ok(Arc::clone(registration)),
-            None => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "this queue does not watch the source",
-            )),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, "this queue does not watch the source")),
         }
     }
 
@@ -573,11 +536,7 @@ enum RequestState {
 }
 
 impl Registration {
-    fn new(
-        queue: &Arc<Queue>,
-        table: &mut Table,
-        socket: RawSocket,
-    ) -> io::Result<Arc<Registration>> {
+    fn new(queue: &Arc<Queue>, table: &mut Table, socket: RawSocket) -> io::Result<Arc<Registration>> {
         let base = base_socket(socket)?;
         Ok(Arc::new(Registration {
             queue: Arc::clone(queue),
@@ -633,9 +592,7 @@ impl Registration {
         match armed {
             Ok(()) => {}
             // The socket is closed.
-            Err(error) if error.raw_os_error() == Some(afd::ERROR_INVALID_HANDLE) => {
-                self.gone(state)
-            }
+            Err(error) if error.raw_os_error() == Some(afd::ERROR_INVALID_HANDLE) => self.gone(state),
             Err(_) => self.fail(&mut state),
         }
     }
@@ -661,10 +618,7 @@ impl Registration {
         let lent = self.lend(state);
         // SAFETY: it was idle, so the kernel does not have it, and the lock of `state` keeps other threads away. The reference
         // `lent` keeps it where it is; `open` frees that with the packet.
-        let sent = unsafe {
-            self.request
-                .send(&self.helper, self.base, asked, lent.cast())
-        };
+        let sent = unsafe { self.request.send(&self.helper, self.base, asked, lent.cast()) };
         match sent {
             Ok(()) => {
                 state.asked = asked;
@@ -741,11 +695,7 @@ impl Registration {
             self.rearm(state);
             return None;
         }
-        let event = Event {
-            token: state.token,
-            ready,
-            found,
-        };
+        let event = Event { token: state.token, ready, found };
         if state.interests.is_level() {
             level.push(Arc::clone(&self));
         } else if state.interests.is_edge() {
@@ -779,9 +729,7 @@ impl Registration {
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registration")
-            .field("socket", &self.socket)
-            .finish_non_exhaustive()
+        f.debug_struct("Registration").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 
@@ -882,15 +830,9 @@ impl Waker {
         if queue.is_closed() {
             return Err(closed());
         }
-        let inner = WakerInner {
-            queue,
-            token,
-            is_pending: AtomicBool::new(false),
-            packets: AtomicIsize::new(0),
-        };
-        Ok(Waker {
-            inner: Arc::new(inner),
-        })
+        let inner =
+            WakerInner { queue, token, is_pending: AtomicBool::new(false), packets: AtomicIsize::new(0) };
+        Ok(Waker { inner: Arc::new(inner) })
     }
 
     /// Makes the current or the next poll deliver this waker's event. Never blocks.
@@ -905,12 +847,7 @@ impl Waker {
     ///
     /// On Unix it may be called from a signal handler.
     pub fn wake(&self) -> io::Result<()> {
-        let WakerInner {
-            queue,
-            is_pending,
-            packets,
-            ..
-        } = &*self.inner;
+        let WakerInner { queue, is_pending, packets, .. } = &*self.inner;
         // It writes even where it changes nothing: whatever the caller did before is seen by the thread that it wakes.
         is_pending.swap(true, Ordering::SeqCst);
         // One that is in the port is taken out after this, and who takes it out looks at `is_pending`.
@@ -920,11 +857,8 @@ impl Waker {
         // First announce the packet, then look: a selector that ends meanwhile waits for it, or we see that it has ended.
         queue.in_flight.fetch_add(1, Ordering::SeqCst);
         let owned = Arc::into_raw(Arc::clone(&self.inner));
-        let posted = if queue.is_closed() {
-            Ok(false)
-        } else {
-            queue.post(KEY_WAKE, owned.cast()).map(|()| true)
-        };
+        let posted =
+            if queue.is_closed() { Ok(false) } else { queue.post(KEY_WAKE, owned.cast()).map(|()| true) };
         if matches!(posted, Ok(true)) {
             packets.fetch_add(1, Ordering::SeqCst);
         } else {
@@ -940,14 +874,8 @@ impl WakerInner {
     /// A packet was taken out. Whoever wakes from here on must post another.
     fn answered(&self) -> Option<Event> {
         self.packets.fetch_sub(1, Ordering::SeqCst);
-        let event = Event {
-            token: self.token,
-            ready: READ,
-            found: 0,
-        };
-        self.is_pending
-            .swap(false, Ordering::SeqCst)
-            .then_some(event)
+        let event = Event { token: self.token, ready: READ, found: 0 };
+        self.is_pending.swap(false, Ordering::SeqCst).then_some(event)
     }
 }
 
@@ -986,9 +914,7 @@ impl Edge {
     }
 
     fn slot(&self) -> MutexGuard<'_, Weak<Registration>> {
-        self.registration
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.registration.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -1004,11 +930,7 @@ impl Drop for Edge {
 /// Calls that return a handle return null and leave the reason in `GetLastError`.
 #[inline(always)]
 fn check_handle(ret: RawHandle, call: fmt::Arguments<'_>) -> io::Result<RawHandle> {
-    let result = if ret.is_null() {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(trace::Handle(ret))
-    };
+    let result = if ret.is_null() { Err(io::Error::last_os_error()) } else { Ok(trace::Handle(ret)) };
     trace(call, &result);
     result.map(|handle| handle.0)
 }
@@ -1016,11 +938,7 @@ fn check_handle(ret: RawHandle, call: fmt::Arguments<'_>) -> io::Result<RawHandl
 /// Calls that return a `BOOL` return FALSE, which is 0, and leave the reason in `GetLastError`.
 #[inline(always)]
 pub(crate) fn check_bool(ret: ffi::BOOL, call: fmt::Arguments<'_>) -> io::Result<()> {
-    let result = if ret == 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok("TRUE")
-    };
+    let result = if ret == 0 { Err(io::Error::last_os_error()) } else { Ok("TRUE") };
     trace(call, &result);
     result.map(drop)
 }
@@ -1062,12 +980,7 @@ pub(crate) mod ffi {
         /// Makes a port, or associates `file` with one: its packets will carry `key`. Returns the port, null with
         /// `GetLastError` on failure.
         /// <https://learn.microsoft.com/windows/win32/fileio/createiocompletionport>
-        pub fn CreateIoCompletionPort(
-            file: HANDLE,
-            port: HANDLE,
-            key: usize,
-            threads: u32,
-        ) -> HANDLE;
+        pub fn CreateIoCompletionPort(file: HANDLE, port: HANDLE, key: usize, threads: u32) -> HANDLE;
 
         /// Sleeps until there are packets, then takes up to `room` out. FALSE with `GetLastError` on failure, which is
         /// `WAIT_TIMEOUT` when the time (milliseconds) is up.
@@ -1115,10 +1028,7 @@ mod tests {
     #[test]
     fn milliseconds_are_rounded_up_and_never_mean_for_ever() {
         let millis = |nanos| super::millis(Some(Duration::from_nanos(nanos)));
-        assert_eq!(
-            [0, 1, 999_999, 1_000_000, 1_000_001].map(millis),
-            [0, 1, 1, 1, 2]
-        );
+        assert_eq!([0, 1, 999_999, 1_000_000, 1_000_001].map(millis), [0, 1, 1, 1, 2]);
         assert_eq!(super::millis(None), ffi::INFINITE);
         for huge in [
             Duration::MAX,

@@ -65,11 +65,7 @@ pub(crate) fn base_socket(socket: RawSocket) -> io::Result<RawSocket> {
         answer => return answer,
     };
     // Some providers block that question on purpose, but answer one of these, which go down a single layer.
-    let questions = [
-        ffi::SIO_BSP_HANDLE_SELECT,
-        ffi::SIO_BSP_HANDLE_POLL,
-        ffi::SIO_BSP_HANDLE,
-    ];
+    let questions = [ffi::SIO_BSP_HANDLE_SELECT, ffi::SIO_BSP_HANDLE_POLL, ffi::SIO_BSP_HANDLE];
     let mut layer = socket;
     for _ in 0..MOST_LAYERS {
         let answers = questions.iter().map(|code| query_socket(layer, *code));
@@ -103,10 +99,7 @@ fn query_socket(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
         )
     };
     let code = trace::ioctl(code);
-    check_socket(
-        ret,
-        format_args!("WSAIoctl({socket:#x}, {code}, [{answer:#x}])"),
-    )?;
+    check_socket(ret, format_args!("WSAIoctl({socket:#x}, {code}, [{answer:#x}])"))?;
     Ok(answer)
 }
 
@@ -160,10 +153,7 @@ fn refuse_fast(socket: &net::TcpStream) {
             ptr::null_mut(),
         )
     };
-    let _ = check_socket(
-        ret,
-        format_args!("WSAIoctl({number:#x}, SIO_TCP_INITIAL_RTO)"),
-    );
+    let _ = check_socket(ret, format_args!("WSAIoctl({number:#x}, SIO_TCP_INITIAL_RTO)"));
 }
 
 /// A new TCP socket for `address`, not inherited by child processes.
@@ -171,11 +161,7 @@ fn tcp_socket(address: &SocketAddr) -> io::Result<net::TcpStream> {
     // Winsock must be started first. std does that when it makes its first socket.
     static WINSOCK: Once = Once::new();
     WINSOCK.call_once(|| drop(UdpSocket::bind("127.0.0.1:0")));
-    let family = if address.is_ipv4() {
-        ffi::AF_INET
-    } else {
-        ffi::AF_INET6
-    };
+    let family = if address.is_ipv4() { ffi::AF_INET } else { ffi::AF_INET6 };
     // SAFETY: the call takes no memory.
     let socket = unsafe {
         ffi::WSASocketW(
@@ -187,25 +173,15 @@ fn tcp_socket(address: &SocketAddr) -> io::Result<net::TcpStream> {
             ffi::WSA_FLAG_OVERLAPPED | ffi::WSA_FLAG_NO_HANDLE_INHERIT,
         )
     };
-    let failed = if socket == ffi::INVALID_SOCKET {
-        ffi::SOCKET_ERROR
-    } else {
-        0
-    };
+    let failed = if socket == ffi::INVALID_SOCKET { ffi::SOCKET_ERROR } else { 0 };
     let family = trace::family(family);
-    check_socket(
-        failed,
-        format_args!("WSASocketW({family}, SOCK_STREAM, [{socket:#x}])"),
-    )?;
+    check_socket(failed, format_args!("WSASocketW({family}, SOCK_STREAM, [{socket:#x}])"))?;
     // SAFETY: the socket was just made and nobody else knows it.
     Ok(unsafe { net::TcpStream::from_raw_socket(socket) })
 }
 
 /// Sends from several buffers at once, as std does; there are no signals to be kept away here.
-pub(crate) fn send_vectored(
-    mut socket: &net::TcpStream,
-    buffers: &[IoSlice<'_>],
-) -> io::Result<usize> {
+pub(crate) fn send_vectored(mut socket: &net::TcpStream, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
     // Windows takes any number, but Wine hands them on to a system that takes so many.
     socket.write_vectored(&buffers[..buffers.len().min(1024)])
 }

@@ -21,9 +21,7 @@ fn delay_server(clients: usize) -> (SocketAddr, JoinHandle<()>) {
                 thread::spawn(move || answer(client))
             })
             .collect();
-        clients
-            .into_iter()
-            .for_each(|client| client.join().unwrap());
+        clients.into_iter().for_each(|client| client.join().unwrap());
     });
     (address, server)
 }
@@ -39,16 +37,14 @@ fn answer(mut client: net::TcpStream) {
     let delay = request.split('/').nth(2).unwrap().parse().unwrap();
     // The delay is what the server is for.
     thread::sleep(Duration::from_millis(delay));
-    write!(
-        client,
-        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nafter {} ms",
-        delay
-    )
-    .unwrap();
+    write!(client, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nafter {} ms", delay).unwrap();
 }
 
 fn request(delay: u64) -> String {
-    format!("GET /delay/{}/url/http://www.google.com HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", delay)
+    format!(
+        "GET /delay/{}/url/http://www.google.com HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        delay
+    )
 }
 
 /// Reads what there is. `true` at the end of the stream, `false` when more is to come.
@@ -90,9 +86,7 @@ fn one_stream() {
 
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(request(30).as_bytes()).unwrap();
-    registrator
-        .register(&stream, TOKEN, Interests::READABLE)
-        .unwrap();
+    registrator.register(&stream, TOKEN, Interests::READABLE).unwrap();
 
     let mut answer = String::new();
     loop {
@@ -100,9 +94,7 @@ fn one_stream() {
         if read_on(&mut stream, &mut answer) {
             break;
         }
-        registrator
-            .reregister(&stream, TOKEN, Interests::READABLE)
-            .unwrap();
+        registrator.reregister(&stream, TOKEN, Interests::READABLE).unwrap();
     }
     assert!(answer.ends_with("after 30 ms"), "{}", answer);
 
@@ -122,9 +114,7 @@ fn several_registrations() {
     let reactor = thread::spawn(move || {
         let mut events = Events::with_capacity(2);
         while poll.poll(&mut events, None).is_ok() {
-            events
-                .iter()
-                .for_each(|event| sender.send(event.id()).unwrap());
+            events.iter().for_each(|event| sender.send(event.id()).unwrap());
         }
     });
 
@@ -134,9 +124,7 @@ fn several_registrations() {
         .map(|(token, delay)| {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.write_all(request(*delay).as_bytes()).unwrap();
-            registrator
-                .register(&stream, token, Interests::READABLE)
-                .unwrap();
+            registrator.register(&stream, token, Interests::READABLE).unwrap();
             (stream, String::new())
         })
         .collect();
@@ -146,17 +134,11 @@ fn several_registrations() {
         let token = tokens.recv_timeout(DEADLINE).unwrap();
         let (stream, answer) = &mut requests[token];
         if read_on(stream, answer) {
-            assert!(
-                answer.ends_with(&format!("after {} ms", DELAYS[token])),
-                "{}",
-                answer
-            );
+            assert!(answer.ends_with(&format!("after {} ms", DELAYS[token])), "{}", answer);
             assert!(!order.contains(&token), "a finished request is silent");
             order.push(token);
         } else {
-            registrator
-                .reregister(stream, token, Interests::READABLE)
-                .unwrap();
+            registrator.reregister(stream, token, Interests::READABLE).unwrap();
         }
     }
     // All of them waited at the same time, so nobody waited for the one that was asked first.

@@ -24,9 +24,7 @@ fn every_way_to_read_notices_that_there_is_nothing_left() {
         println!("{}", name);
         let mut poll = Poll::new().unwrap();
         let (mut stream, mut peer) = pair();
-        poll.registry()
-            .register(&stream, 1, READABLE | WRITABLE | EDGE)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | WRITABLE | EDGE).unwrap();
         assert!(expect_event(&mut poll, 1).writable);
         for _ in 0..3 {
             expect_kind(read(&mut stream), ErrorKind::WouldBlock);
@@ -42,9 +40,7 @@ fn every_way_to_read_notices_that_there_is_nothing_left() {
 fn every_way_to_write_notices_that_there_is_no_room_left() {
     let ways: [(&str, Transfer); 3] = [
         ("write", |stream| stream.write(&[7; 65536])),
-        ("write of a reference", |stream| {
-            (&*stream).write(&[7; 65536])
-        }),
+        ("write of a reference", |stream| (&*stream).write(&[7; 65536])),
         ("write_vectored", |stream| {
             let half = [7; 32768];
             stream.write_vectored(&[IoSlice::new(&half), IoSlice::new(&half)])
@@ -54,9 +50,7 @@ fn every_way_to_write_notices_that_there_is_no_room_left() {
         println!("{}", name);
         let mut poll = Poll::new().unwrap();
         let (mut stream, mut peer) = pair();
-        poll.registry()
-            .register(&stream, 1, READABLE | WRITABLE | EDGE)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | WRITABLE | EDGE).unwrap();
         for _ in 0..2 {
             assert!(expect_event(&mut poll, 1).writable);
             let mut sent = 0;

@@ -60,9 +60,7 @@ fn a_closed_loop_stays_closed() {
     expect_closed(poll.registry().deregister(&stream));
     expect_closed(poll.registrator().close_loop());
     expect_closed(Waker::new(&registrator, 3));
-    waker
-        .wake()
-        .expect("there is nobody left to wake, which is no error");
+    waker.wake().expect("there is nobody left to wake, which is no error");
     expect_closed(poll.poll(&mut events, None));
 }
 
@@ -135,13 +133,7 @@ fn a_wake_before_the_poll_is_delivered() {
     expect_nothing(&mut poll);
     waker.wake().unwrap();
     let said = expect_event(&mut poll, 7);
-    assert_eq!(
-        said,
-        Said {
-            readable: true,
-            ..Said::default()
-        }
-    );
+    assert_eq!(said, Said { readable: true, ..Said::default() });
     expect_nothing(&mut poll);
 }
 
@@ -201,9 +193,7 @@ fn no_wake_is_lost_however_they_meet_the_poll() {
 fn several_wakers_have_a_token_each() {
     let mut poll = Poll::new().unwrap();
     let registrator = poll.registrator();
-    let wakers: Vec<_> = (0..5)
-        .map(|token| Waker::new(&registrator, token).unwrap())
-        .collect();
+    let wakers: Vec<_> = (0..5).map(|token| Waker::new(&registrator, token).unwrap()).collect();
     for round in 0..3 {
         for waker in &wakers[round..] {
             waker.wake().unwrap();
@@ -231,11 +221,7 @@ fn wakers_with_equal_tokens_come_as_one_event_or_one_each() {
     second.wake().unwrap();
     let mut events = Events::with_capacity(16);
     let n = poll.poll_timeout(&mut events, DEADLINE).unwrap();
-    assert!(
-        (1..=2).contains(&n) && events.iter().all(|event| event.id() == 7),
-        "{:?}",
-        events
-    );
+    assert!((1..=2).contains(&n) && events.iter().all(|event| event.id() == 7), "{:?}", events);
     // Each can be heard on its own.
     while poll.poll(&mut events, Some(SILENCE_MS)).unwrap() > 0 {}
     for waker in [&first, &second] {
@@ -249,9 +235,7 @@ fn wakers_with_equal_tokens_come_as_one_event_or_one_each() {
 fn a_waker_may_share_its_token_with_a_source() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 0, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 0, READABLE | LEVEL).unwrap();
     let waker = Waker::new(&poll.registrator(), 0).unwrap();
     waker.wake().unwrap();
     assert!(expect_event(&mut poll, 0).readable);
@@ -281,10 +265,7 @@ fn a_wake_outlives_its_waker() {
 fn wakes_of_many_dropped_wakers_all_arrive_in_small_batches() {
     let mut poll = Poll::new().unwrap();
     for token in 0..50 {
-        Waker::new(&poll.registrator(), token)
-            .unwrap()
-            .wake()
-            .unwrap();
+        Waker::new(&poll.registrator(), token).unwrap().wake().unwrap();
     }
     let mut seen = Vec::new();
     let mut events = Events::with_capacity(1);
@@ -308,9 +289,7 @@ fn a_waker_that_was_never_used_is_dropped_in_silence() {
 fn a_wake_does_not_crowd_out_a_source() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     let waker = Waker::new(&poll.registrator(), 2).unwrap();
     peer.write_all(b"x").unwrap();
     let (mut source, mut wake) = (0, 0);
@@ -323,12 +302,7 @@ fn a_wake_does_not_crowd_out_a_source() {
             _ => wake += 1,
         }
     }
-    assert!(
-        source >= 10 && wake >= 10,
-        "{} events of the source, {} of the waker",
-        source,
-        wake
-    );
+    assert!(source >= 10 && wake >= 10, "{} events of the source, {} of the waker", source, wake);
 }
 
 #[test]
@@ -343,9 +317,7 @@ fn any_order_of_dropping_is_fine() {
         let registrator = poll.registrator();
         let waker = Waker::new(&registrator, 2).unwrap();
         let (stream, mut peer) = pair();
-        registrator
-            .register(&stream, 1, READABLE | WRITABLE | LEVEL)
-            .unwrap();
+        registrator.register(&stream, 1, READABLE | WRITABLE | LEVEL).unwrap();
         waker.wake().unwrap();
         peer.write_all(b"x").unwrap();
         let (mut poll, mut registrator) = (Some(poll), Some(registrator));

@@ -91,9 +91,7 @@ fn a_queue_dropped_in_the_middle_of_things_gives_everything_back() {
         let pairs: Vec<_> = (0..8).map(|_| pair()).collect();
         for (token, (stream, _)) in pairs.iter().enumerate() {
             let mode = [READABLE, LEVEL, EDGE][token % 3];
-            poll.registry()
-                .register(stream, token, READABLE | WRITABLE | mode)
-                .unwrap();
+            poll.registry().register(stream, token, READABLE | WRITABLE | mode).unwrap();
         }
         let waker = Waker::new(&poll.registrator(), 99).unwrap();
         waker.wake().unwrap();
@@ -110,9 +108,7 @@ fn sources_closed_without_deregister_leave_nothing_behind() {
         for token in 0..30 {
             let (stream, mut peer) = pair();
             let mode = [READABLE, LEVEL, EDGE][token % 3];
-            poll.registry()
-                .register(&stream, token, READABLE | mode)
-                .unwrap();
+            poll.registry().register(&stream, token, READABLE | mode).unwrap();
             if token % 2 == 0 {
                 peer.write_all(b"x").unwrap();
             }
@@ -245,17 +241,14 @@ fn a_warm_poll_allocates_nothing() {
     let mut work = || {
         for (token, (stream, _)) in pairs.iter().enumerate() {
             let mode = [WRITABLE, LEVEL, EDGE][token % 3];
-            poll.registry()
-                .register(stream, token, WRITABLE | mode)
-                .unwrap();
+            poll.registry().register(stream, token, WRITABLE | mode).unwrap();
         }
         for _ in 0..10 {
             waker.wake().unwrap();
             assert!(poll.poll_timeout(&mut events, DEADLINE).unwrap() > 0);
         }
         poll.poll(&mut events, Some(0)).unwrap();
-        poll.poll_timeout(&mut events, std::time::Duration::from_micros(1))
-            .unwrap();
+        poll.poll_timeout(&mut events, std::time::Duration::from_micros(1)).unwrap();
     };
     work();
     assert_eq!(allocations(work), 0);
@@ -287,22 +280,11 @@ fn no_descriptor_is_inherited_by_a_child() {
     let _waker = Waker::new(&poll.registrator(), 1).unwrap();
     let listener = listener();
     let address = listener.local_addr().unwrap();
-    let _streams = [
-        TcpStream::connect(address).unwrap(),
-        TcpStream::connect_nonblocking(address).unwrap(),
-    ];
+    let _streams = [TcpStream::connect(address).unwrap(), TcpStream::connect_nonblocking(address).unwrap()];
     let _clone = _streams[0].try_clone().unwrap();
-    let ours: Vec<_> = open_descriptors()
-        .into_iter()
-        .filter(|fd| !before.contains(fd))
-        .collect();
+    let ours: Vec<_> = open_descriptors().into_iter().filter(|fd| !before.contains(fd)).collect();
     assert!(ours.len() >= 5, "{:?}", ours);
     for fd in ours {
-        assert_eq!(
-            descriptor_flags(fd).unwrap() & FD_CLOEXEC,
-            FD_CLOEXEC,
-            "descriptor {}",
-            fd
-        );
+        assert_eq!(descriptor_flags(fd).unwrap() & FD_CLOEXEC, FD_CLOEXEC, "descriptor {}", fd);
     }
 }

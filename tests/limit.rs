@@ -56,9 +56,7 @@ fn a_queue_survives_the_descriptor_limit() {
     let (stream, mut peer) = pair();
     let listener = listener();
     let address = listener.local_addr().unwrap();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
 
     // With each number of descriptors that a half-finished constructor could get hold of.
     for spare in 0..4 {
@@ -83,10 +81,7 @@ fn a_queue_survives_the_descriptor_limit() {
         assert_eq!(open_descriptors(), before, "Waker::new, {} spare", spare);
 
         if spare == 0 {
-            for result in [
-                TcpStream::connect(address),
-                TcpStream::connect_nonblocking(address),
-            ] {
+            for result in [TcpStream::connect(address), TcpStream::connect_nonblocking(address)] {
                 assert_eq!(result.unwrap_err().raw_os_error(), Some(EMFILE));
             }
             assert_eq!(stream.try_clone().unwrap_err().raw_os_error(), Some(EMFILE));

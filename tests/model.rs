@@ -37,18 +37,9 @@ fn a_random_walk_meets_only_what_the_model_allows_and_all_that_it_demands() {
         // The first walk warms the process up.
         if walks > 1 {
             let left = open_handles();
-            assert!(
-                left <= handles,
-                "{} handles before, {} after",
-                handles,
-                left
-            );
+            assert!(left <= handles, "{} handles before, {} after", handles, left);
             // The harness has notes of its own, now and then; a leak of ours is there every time.
-            grew = if BYTES.load(Ordering::Relaxed) > bytes {
-                grew + 1
-            } else {
-                0
-            };
+            grew = if BYTES.load(Ordering::Relaxed) > bytes { grew + 1 } else { 0 };
             assert!(grew < 3, "the heap grows with each walk");
         }
     }
@@ -61,9 +52,7 @@ static ALLOCATOR: Counting = Counting;
 /// Another one each time: std's hash maps are keyed at random.
 fn new_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 /// Random numbers (splitmix64): enough to choose steps.
@@ -343,10 +332,7 @@ impl Source {
         let writable = interests.is_writable() && self.writable();
         let (readable, writable) = if interests.is_edge() {
             let owes = registration;
-            (
-                readable && owes.owes_readable,
-                writable && owes.owes_writable,
-            )
+            (readable && owes.owes_readable, writable && owes.owes_writable)
         } else {
             let silent = interests.is_oneshot() && !registration.armed;
             (readable && !silent, writable && !silent)
@@ -375,11 +361,7 @@ impl Source {
             let asked = interests.is_writable() || !said.writable;
             assert!(asked, "writable was not asked for: {:?}", said);
         }
-        assert!(
-            said.readable || said.writable,
-            "it says nothing: {:?}",
-            said
-        );
+        assert!(said.readable || said.writable, "it says nothing: {:?}", said);
         // Nothing that is not true.
         assert!(ended || broken || !said.read_closed, "{:?}", said);
         assert!(shut || broken || !said.write_closed, "{:?}", said);
@@ -408,11 +390,7 @@ impl Source {
             self.blocked = false;
         }
         if !justified {
-            assert_ne!(
-                registration.patience, 0,
-                "reported again and again without a reason: {:?}",
-                said
-            );
+            assert_ne!(registration.patience, 0, "reported again and again without a reason: {:?}", said);
             registration.patience -= 1;
         }
     }
@@ -583,10 +561,7 @@ impl Walk {
         result: io::Result<()>,
         how: &str,
     ) {
-        self.note(format_args!(
-            "{} source {} with queue {} as {}: {:?}",
-            how, slot, queue, token, interests
-        ));
+        self.note(format_args!("{} source {} with queue {} as {}: {:?}", how, slot, queue, token, interests));
         let source = self.sources[slot].as_mut().unwrap();
         if interests.is_edge() && !source.socket.can_edge() {
             return expect_kind(result, ErrorKind::Unsupported);
@@ -623,12 +598,7 @@ impl Walk {
 
     /// Bad interests change nothing.
     fn register_nonsense(&mut self, slot: usize, dice: &mut Dice) {
-        let nonsense = [
-            LEVEL,
-            EDGE,
-            LEVEL | EDGE,
-            READABLE | WRITABLE | LEVEL | EDGE,
-        ];
+        let nonsense = [LEVEL, EDGE, LEVEL | EDGE, READABLE | WRITABLE | LEVEL | EDGE];
         let nonsense = nonsense[dice.roll(4)];
         if let Some(source) = &self.sources[slot] {
             let queue = source.registration.as_ref().map_or(0, |r| r.queue);
@@ -836,11 +806,7 @@ impl Walk {
         if let Some(source) = &mut self.sources[slot] {
             let there = source.written - source.received;
             if let Some(peer) = source.peer.as_mut().filter(|_| there > 0 && !source.reset) {
-                let amount = if dice.coin() {
-                    there
-                } else {
-                    1 + dice.roll(there)
-                };
+                let amount = if dice.coin() { there } else { 1 + dice.roll(there) };
                 let mut buffer = vec![0; amount];
                 peer.read_exact(&mut buffer).unwrap();
                 assert!(buffer == patterns(source.received, amount), "wrong bytes");
@@ -853,11 +819,7 @@ impl Walk {
 
     fn half_close(&mut self, slot: usize) {
         if let Some(source) = &mut self.sources[slot] {
-            if let Some(peer) = source
-                .peer
-                .as_ref()
-                .filter(|_| !source.ended && !source.reset)
-            {
+            if let Some(peer) = source.peer.as_ref().filter(|_| !source.ended && !source.reset) {
                 peer.shutdown(Shutdown::Write).unwrap();
                 source.ended = true;
                 source.arrived();
@@ -954,12 +916,7 @@ impl Walk {
             let (queue, token) = (dice.roll(QUEUES), self.new_token());
             let waker = Waker::new(&self.polls[queue].registrator(), token).unwrap();
             self.note(format_args!("new waker {} of queue {}", token, queue));
-            self.wakes.push(Wake {
-                waker: Some(waker),
-                queue,
-                token,
-                pending: false,
-            });
+            self.wakes.push(Wake { waker: Some(waker), queue, token, pending: false });
         }
     }
 
@@ -994,8 +951,7 @@ impl Walk {
     }
 
     fn forget_done_wakes(&mut self) {
-        self.wakes
-            .retain(|wake| wake.waker.is_some() || wake.pending);
+        self.wakes.retain(|wake| wake.waker.is_some() || wake.pending);
     }
 
     /// Ends a queue, by closing its loop or by dropping it, and begins another one. The sources outlive it.
@@ -1034,10 +990,7 @@ impl Walk {
             let registration = source.registration.as_ref()?;
             (registration.queue == queue && source.is_owed(certain)).then_some(registration.token)
         });
-        let wakes = self
-            .wakes
-            .iter()
-            .filter(|wake| wake.queue == queue && wake.pending);
+        let wakes = self.wakes.iter().filter(|wake| wake.queue == queue && wake.pending);
         registered.chain(wakes.map(|wake| wake.token)).collect()
     }
 
@@ -1059,11 +1012,7 @@ impl Walk {
     /// Polls once and holds what it says against the model. Returns the tokens that it reported.
     fn poll(&mut self, queue: usize, dice: &mut Dice, timeout: Option<Duration>) -> Vec<Token> {
         // Registered a moment ago, a source may need a moment more on Windows.
-        let certain = if cfg!(windows) {
-            Vec::new()
-        } else {
-            self.owed(queue, true)
-        };
+        let certain = if cfg!(windows) { Vec::new() } else { self.owed(queue, true) };
         // Ghosts make noise that nobody must hear.
         for ghost in &mut self.ghosts {
             let _ = ghost.write(b"boo");
@@ -1116,10 +1065,7 @@ impl Walk {
         if let Some(wake) = self.wakes.iter_mut().find(|wake| wake.token == token) {
             assert_eq!(wake.queue, queue, "a wake of another queue");
             assert!(wake.pending, "nobody woke {}", token);
-            let readable = Said {
-                readable: true,
-                ..Said::default()
-            };
+            let readable = Said { readable: true, ..Said::default() };
             assert_eq!(said, readable, "of waker {}", token);
             wake.pending = false;
             return;
@@ -1128,9 +1074,7 @@ impl Walk {
             let registration = source.registration.as_ref();
             registration.map_or(false, |r| r.token == token && r.queue == queue)
         });
-        source
-            .unwrap_or_else(|| panic!("an old token, {}: {:?}", token, said))
-            .reported(said);
+        source.unwrap_or_else(|| panic!("an old token, {}: {:?}", token, said)).reported(said);
     }
 
     /// Polls until all that is owed was reported.

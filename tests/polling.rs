@@ -47,11 +47,7 @@ fn a_poll_with_nothing_registered_waits_for_its_timeout() {
     for ms in [1, 5, 40] {
         let begin = Instant::now();
         assert_eq!(poll.poll(&mut Events::new(), Some(ms)).unwrap(), 0);
-        assert!(
-            begin.elapsed() >= Duration::from_millis(ms as u64),
-            "{} ms were cut short",
-            ms
-        );
+        assert!(begin.elapsed() >= Duration::from_millis(ms as u64), "{} ms were cut short", ms);
     }
 }
 
@@ -72,9 +68,7 @@ fn a_poll_without_timeout_blocks_until_there_is_an_event() {
 fn a_timeout_of_zero_never_blocks_and_sees_what_is_ready() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     let mut events = Events::new();
     for timeout in [0, -1, i32::MIN] {
         assert_eq!(poll.poll(&mut events, Some(timeout)).unwrap(), 0);
@@ -96,11 +90,7 @@ fn a_fine_timeout_is_never_cut_short() {
         assert_eq!(poll.poll_timeout(&mut Events::new(), timeout).unwrap(), 0);
         assert!(begin.elapsed() >= timeout, "{:?} were cut short", timeout);
     }
-    assert_eq!(
-        poll.poll_timeout(&mut Events::new(), Duration::ZERO)
-            .unwrap(),
-        0
-    );
+    assert_eq!(poll.poll_timeout(&mut Events::new(), Duration::ZERO).unwrap(), 0);
 }
 
 #[test]
@@ -121,10 +111,7 @@ fn a_huge_timeout_waits() {
         thread::scope(|scope| {
             // The wake comes after a poll's worth of silence, from a thread that waits on a queue of its own.
             scope.spawn(|| {
-                Poll::new()
-                    .unwrap()
-                    .poll(&mut Events::new(), Some(SILENCE_MS))
-                    .unwrap();
+                Poll::new().unwrap().poll(&mut Events::new(), Some(SILENCE_MS)).unwrap();
                 waker.wake().unwrap();
             });
             let mut events = Events::new();
@@ -165,9 +152,7 @@ fn nobody_starves_in_a_small_batch() {
     let mut poll = Poll::new().unwrap();
     let pairs: Vec<_> = (0..4).map(|_| pair()).collect();
     for (token, (stream, _)) in pairs.iter().enumerate() {
-        poll.registry()
-            .register(stream, token, WRITABLE | LEVEL)
-            .unwrap();
+        poll.registry().register(stream, token, WRITABLE | LEVEL).unwrap();
     }
     let mut count = [0; 4];
     let mut events = Events::with_capacity(1);
@@ -183,9 +168,7 @@ fn nobody_starves_in_a_small_batch() {
 fn events_without_capacity_are_given_some() {
     let mut poll = Poll::new().unwrap();
     let (stream, _peer) = pair();
-    poll.registry()
-        .register(&stream, 1, WRITABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, WRITABLE | LEVEL).unwrap();
     let mut events = Events::new();
     assert_eq!(poll.poll_timeout(&mut events, DEADLINE).unwrap(), 1);
     assert!(events.capacity() > 0);
@@ -200,9 +183,7 @@ fn a_drained_and_unchanged_source_is_not_reported_again() {
     for mode in [LEVEL, EDGE] {
         let mut poll = Poll::new().unwrap();
         let (stream, mut peer) = pair();
-        poll.registry()
-            .register(&stream, 1, READABLE | mode)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | mode).unwrap();
         peer.write_all(b"x").unwrap();
         expect_event(&mut poll, 1);
         assert_eq!(drain(&stream), b"x");
@@ -216,13 +197,9 @@ fn a_direction_that_was_not_asked_for_is_not_reported() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
     peer.write_all(b"x").unwrap();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     assert!(!expect_event(&mut poll, 1).writable);
-    poll.registry()
-        .register(&stream, 1, WRITABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, WRITABLE | LEVEL).unwrap();
     assert!(!expect_event(&mut poll, 1).readable);
     // The peer's half-close is none of a writer's business either.
     peer.shutdown(Shutdown::Write).unwrap();
@@ -234,9 +211,7 @@ fn a_direction_that_was_not_asked_for_is_not_reported() {
 fn a_half_close_is_read_closed_and_still_writable() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
 
     let said = expect_until(&mut poll, 1, |said| said.read_closed);
@@ -249,9 +224,7 @@ fn a_half_close_is_read_closed_and_still_writable() {
     peer.read_exact(&mut buffer).unwrap();
     assert_eq!(&buffer, b"still here");
 
-    poll.registry()
-        .register(&stream, 1, READABLE | WRITABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | WRITABLE | LEVEL).unwrap();
     let said = expect_until(&mut poll, 1, |said| said.writable);
     assert!(!said.write_closed && !said.error);
 }
@@ -260,9 +233,7 @@ fn a_half_close_is_read_closed_and_still_writable() {
 fn what_was_sent_before_a_half_close_can_be_read_to_the_end() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     peer.write_all(b"last words").unwrap();
     peer.shutdown(Shutdown::Write).unwrap();
     let mut heard = Vec::new();
@@ -282,9 +253,7 @@ fn a_closed_peer_is_readable() {
     for mode in [LEVEL, EDGE, READABLE] {
         let mut poll = Poll::new().unwrap();
         let (stream, peer) = pair();
-        poll.registry()
-            .register(&stream, 1, READABLE | mode)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | mode).unwrap();
         drop(peer);
         let said = expect_event(&mut poll, 1);
         assert!(said.readable && said.read_closed);
@@ -296,9 +265,7 @@ fn a_closed_peer_is_readable() {
 fn a_reset_wakes_a_reader() {
     let mut poll = Poll::new().unwrap();
     let (stream, peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     reset(peer);
     let said = expect_until(&mut poll, 1, |said| said.write_closed);
     assert!(said.readable && said.read_closed);
@@ -309,9 +276,7 @@ fn a_reset_wakes_a_writer_whose_buffer_is_full() {
     let mut poll = Poll::new().unwrap();
     let (stream, peer) = pair();
     fill(&stream);
-    poll.registry()
-        .register(&stream, 1, WRITABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, WRITABLE | LEVEL).unwrap();
     expect_nothing(&mut poll);
     reset(peer);
     let said = expect_until(&mut poll, 1, |said| said.write_closed);
@@ -347,13 +312,9 @@ fn a_connection_that_stands_is_writable_and_no_error() {
     let mut poll = Poll::new().unwrap();
     let listener = listener();
     let stream = TcpStream::connect_nonblocking(listener.local_addr().unwrap()).unwrap();
-    poll.registry()
-        .register(&stream, 1, READABLE | WRITABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | WRITABLE | LEVEL).unwrap();
     let said = expect_event(&mut poll, 1);
-    assert!(
-        said.writable && !said.readable && !said.error && !said.read_closed && !said.write_closed
-    );
+    assert!(said.writable && !said.readable && !said.error && !said.read_closed && !said.write_closed);
     assert!(stream.take_error().unwrap().is_none());
     assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
 }
@@ -363,9 +324,7 @@ fn one_socket_may_read_and_write_at_once() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
     peer.write_all(b"x").unwrap();
-    poll.registry()
-        .register(&stream, 1, READABLE | WRITABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | WRITABLE | LEVEL).unwrap();
     let (mut readable, mut writable) = (false, false);
     while !(readable && writable) {
         let said = expect_event(&mut poll, 1);
@@ -378,9 +337,7 @@ fn one_socket_may_read_and_write_at_once() {
 fn an_event_can_be_copied_compared_and_printed() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 42, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 42, READABLE | LEVEL).unwrap();
     peer.write_all(b"x").unwrap();
     let mut events = Events::new();
     poll.poll_timeout(&mut events, DEADLINE).unwrap();

@@ -44,12 +44,7 @@ impl Contested {
     fn new() -> Contested {
         let (stream, mut peer) = pair();
         peer.write_all(b"x").unwrap();
-        Contested {
-            stream,
-            _peer: peer,
-            oldest: AtomicUsize::new(usize::MAX),
-            youngest: AtomicUsize::new(0),
-        }
+        Contested { stream, _peer: peer, oldest: AtomicUsize::new(usize::MAX), youngest: AtomicUsize::new(0) }
     }
 
     fn interests(generation: usize) -> Interests {
@@ -77,15 +72,11 @@ fn eight_threads_register_rearm_and_deregister_while_one_polls() {
             let interests = Contested::interests(generation);
             source.youngest.store(generation, Ordering::SeqCst);
             if round % 2 == 0 {
-                registrator
-                    .register(&source.stream, token, interests)
-                    .unwrap();
+                registrator.register(&source.stream, token, interests).unwrap();
             } else {
                 match registrator.reregister(&source.stream, token, interests) {
                     Err(error) if error.kind() == ErrorKind::NotFound => {
-                        registrator
-                            .register(&source.stream, token, interests)
-                            .unwrap();
+                        registrator.register(&source.stream, token, interests).unwrap();
                     }
                     result => result.unwrap(),
                 }
@@ -107,22 +98,10 @@ fn eight_threads_register_rearm_and_deregister_while_one_polls() {
         let mut events = Events::with_capacity(7);
         let deadline = Instant::now() + DEADLINE;
         while reported.iter().any(|generation| *generation < 3 * ROUNDS) {
-            assert!(
-                Instant::now() < deadline,
-                "still busy: {:?}; {:?}",
-                busy,
-                reported
-            );
-            let oldest: Vec<_> = sources
-                .iter()
-                .map(|s| s.oldest.load(Ordering::SeqCst))
-                .collect();
+            assert!(Instant::now() < deadline, "still busy: {:?}; {:?}", busy, reported);
+            let oldest: Vec<_> = sources.iter().map(|s| s.oldest.load(Ordering::SeqCst)).collect();
             // It waits only when nothing more is to come from the threads.
-            let wait = if busy.load(Ordering::SeqCst) == 0 {
-                DEADLINE
-            } else {
-                Duration::ZERO
-            };
+            let wait = if busy.load(Ordering::SeqCst) == 0 { DEADLINE } else { Duration::ZERO };
             poll.poll_timeout(&mut events, wait).unwrap();
             let mut now: Vec<_> = events.iter().map(|event| event.id()).collect();
             now.sort_unstable();
@@ -229,18 +208,12 @@ fn a_one_shot_source_is_never_seen_by_two_threads() {
     let (batons, peers): (Vec<_>, Vec<_>) = (0..BATONS)
         .map(|_| {
             let (stream, peer) = pair();
-            let baton = Baton {
-                stream,
-                taken: AtomicBool::new(false),
-                read: AtomicUsize::new(0),
-            };
+            let baton = Baton { stream, taken: AtomicBool::new(false), read: AtomicUsize::new(0) };
             (baton, peer)
         })
         .unzip();
     for (token, baton) in batons.iter().enumerate() {
-        registrator
-            .register(&baton.stream, token, READABLE)
-            .unwrap();
+        registrator.register(&baton.stream, token, READABLE).unwrap();
     }
     // They take turns at the queue and work side by side.
     let poll = Mutex::new(poll);
@@ -252,11 +225,7 @@ fn a_one_shot_source_is_never_seen_by_two_threads() {
         if !is_open(result) {
             return;
         }
-        assert!(
-            !events.is_empty(),
-            "{} bytes did not come",
-            rest.load(Ordering::SeqCst)
-        );
+        assert!(!events.is_empty(), "{} bytes did not come", rest.load(Ordering::SeqCst));
         let mut tokens: Vec<_> = events.iter().map(|event| event.id()).collect();
         tokens.dedup();
         for token in tokens {
@@ -447,9 +416,7 @@ impl Thing {
         let registrator = poll.registrator();
         let (own, _) = pair();
         let (stream, mut peer) = pair();
-        registrator
-            .register(&stream, 1, READABLE | WRITABLE | EDGE)
-            .unwrap();
+        registrator.register(&stream, 1, READABLE | WRITABLE | EDGE).unwrap();
         registrator.register(&own, 2, READABLE | LEVEL).unwrap();
         let waker = Waker::new(&registrator, 3).unwrap();
         waker.wake().unwrap();
@@ -486,9 +453,7 @@ impl Thing {
 /// Every order of four things.
 fn orders() -> Vec<Vec<usize>> {
     let numbers = (0..256).map(|n| (0..4).map(|place| n >> (2 * place) & 3).collect());
-    numbers
-        .filter(|order: &Vec<usize>| (0..4).all(|thing| order.contains(&thing)))
-        .collect()
+    numbers.filter(|order: &Vec<usize>| (0..4).all(|thing| order.contains(&thing))).collect()
 }
 
 #[test]
@@ -547,9 +512,7 @@ fn sources_that_close_while_one_polls_are_never_reported_under_a_new_ones_token(
                     // Never written to, so never readable, but its number was that of one which was.
                     let (quiet, _quiet_peer) = pair();
                     registrator.register(&quiet, 1, READABLE | LEVEL).unwrap();
-                    registrator
-                        .register(&stream, 2, READABLE | MODES[round % 3])
-                        .unwrap();
+                    registrator.register(&stream, 2, READABLE | MODES[round % 3]).unwrap();
                     peer.write_all(b"x").unwrap();
                     if thread % 2 == 0 {
                         registrator.deregister(&quiet).unwrap();

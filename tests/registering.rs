@@ -8,11 +8,8 @@ use std::net::{Shutdown, UdpSocket};
 use std::thread;
 use util::*;
 
-const MODES: [(&str, Interests); 3] = [
-    ("one-shot", READABLE),
-    ("level", Interests::LEVEL),
-    ("edge", Interests::EDGE),
-];
+const MODES: [(&str, Interests); 3] =
+    [("one-shot", READABLE), ("level", Interests::LEVEL), ("edge", Interests::EDGE)];
 
 #[test]
 fn a_stream_registered_as_the_book_writes_it_reports_its_token() {
@@ -20,9 +17,7 @@ fn a_stream_registered_as_the_book_writes_it_reports_its_token() {
     let (mut stream, mut peer) = pair();
     let registrator = poll.registrator();
     #[allow(clippy::unnecessary_mut_passed)] // what the book writes compiles
-    registrator
-        .register(&mut stream, 10, Interests::READABLE)
-        .unwrap();
+    registrator.register(&mut stream, 10, Interests::READABLE).unwrap();
 
     peer.write_all(b"hello").unwrap();
 
@@ -34,9 +29,7 @@ fn a_stream_registered_as_the_book_writes_it_reports_its_token() {
 fn nothing_is_reported_before_there_is_something_to_read() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     expect_nothing(&mut poll);
 
     peer.write_all(b"x").unwrap();
@@ -45,17 +38,7 @@ fn nothing_is_reported_before_there_is_something_to_read() {
 
 #[test]
 fn every_token_is_the_users() {
-    for token in [
-        0,
-        1,
-        2,
-        3,
-        usize::MAX,
-        usize::MAX - 1,
-        usize::MAX / 2,
-        usize::MAX / 2 + 1,
-        1 << 31,
-    ] {
+    for token in [0, 1, 2, 3, usize::MAX, usize::MAX - 1, usize::MAX / 2, usize::MAX / 2 + 1, 1 << 31] {
         let mut poll = Poll::new().unwrap();
         let (stream, mut peer) = pair();
         poll.registry().register(&stream, token, READABLE).unwrap();
@@ -90,14 +73,10 @@ fn registering_again_replaces_the_token() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
     peer.write_all(b"x").unwrap();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     assert!(expect_event(&mut poll, 1).readable);
 
-    poll.registry()
-        .register(&stream, 2, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 2, READABLE | LEVEL).unwrap();
 
     // `expect_event` fails for any other token, here and in the polls that follow.
     for _ in 0..3 {
@@ -121,23 +100,17 @@ fn registering_again_replaces_the_direction() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
     peer.write_all(b"x").unwrap();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     assert!(expect_event(&mut poll, 1).readable);
 
     // There is something to read, but it is no longer asked for.
-    poll.registry()
-        .register(&stream, 1, WRITABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, WRITABLE | LEVEL).unwrap();
     for _ in 0..2 {
         let said = expect_event(&mut poll, 1);
         assert!(said.writable && !said.readable);
     }
 
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     let said = expect_event(&mut poll, 1);
     assert!(said.readable && !said.writable);
 }
@@ -149,23 +122,13 @@ fn the_end_of_a_direction_that_is_no_longer_asked_for_is_not_reported() {
     peer.shutdown(Shutdown::Write).unwrap();
     // The kernel has its answer ready when only writing is asked for.
     for _ in 0..3 {
-        poll.registry()
-            .register(&stream, 1, READABLE | WRITABLE | LEVEL)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | WRITABLE | LEVEL).unwrap();
         expect_until(&mut poll, 1, |said| said.read_closed);
-        poll.registry()
-            .register(&stream, 1, READABLE | WRITABLE)
-            .unwrap();
-        poll.registry()
-            .reregister(&stream, 2, WRITABLE | LEVEL)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | WRITABLE).unwrap();
+        poll.registry().reregister(&stream, 2, WRITABLE | LEVEL).unwrap();
         for _ in 0..3 {
             let said = expect_event(&mut poll, 2);
-            assert!(
-                said.writable && !said.readable && !said.read_closed,
-                "{:?}",
-                said
-            );
+            assert!(said.writable && !said.readable && !said.read_closed, "{:?}", said);
         }
     }
 }
@@ -179,15 +142,11 @@ fn changing_the_mode_takes_effect_at_once() {
                 let mut poll = Poll::new().unwrap();
                 let (stream, mut peer) = pair();
                 peer.write_all(b"x").unwrap();
-                poll.registry()
-                    .register(&stream, 1, READABLE | from)
-                    .unwrap();
+                poll.registry().register(&stream, 1, READABLE | from).unwrap();
                 assert!(expect_event(&mut poll, 1).readable);
 
                 if again {
-                    poll.registry()
-                        .reregister(&stream, 2, READABLE | to)
-                        .unwrap();
+                    poll.registry().reregister(&stream, 2, READABLE | to).unwrap();
                 } else {
                     poll.registry().register(&stream, 2, READABLE | to).unwrap();
                 }
@@ -215,22 +174,13 @@ fn changing_the_mode_takes_effect_at_once() {
 fn reregister_without_a_registration_is_not_found() {
     let poll = Poll::new().unwrap();
     let (stream, _peer) = pair();
-    expect_kind(
-        poll.registry().reregister(&stream, 1, READABLE),
-        ErrorKind::NotFound,
-    );
-    expect_kind(
-        poll.registrator().reregister(&stream, 1, READABLE),
-        ErrorKind::NotFound,
-    );
+    expect_kind(poll.registry().reregister(&stream, 1, READABLE), ErrorKind::NotFound);
+    expect_kind(poll.registrator().reregister(&stream, 1, READABLE), ErrorKind::NotFound);
 
     poll.registry().register(&stream, 1, READABLE).unwrap();
     poll.registry().reregister(&stream, 1, READABLE).unwrap();
     poll.registry().deregister(&stream).unwrap();
-    expect_kind(
-        poll.registry().reregister(&stream, 1, READABLE),
-        ErrorKind::NotFound,
-    );
+    expect_kind(poll.registry().reregister(&stream, 1, READABLE), ErrorKind::NotFound);
 }
 
 #[test]
@@ -240,9 +190,7 @@ fn deregister_without_a_registration_is_not_found() {
     expect_kind(poll.registry().deregister(&stream), ErrorKind::NotFound);
     expect_kind(poll.registrator().deregister(&stream), ErrorKind::NotFound);
 
-    poll.registry()
-        .register(&stream, 1, READABLE | WRITABLE)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | WRITABLE).unwrap();
     poll.registry().deregister(&stream).unwrap();
     expect_kind(poll.registry().deregister(&stream), ErrorKind::NotFound);
 }
@@ -253,10 +201,7 @@ fn a_registration_is_known_to_its_own_queue_only() {
     let there = Poll::new().unwrap();
     let (stream, _peer) = pair();
     here.registry().register(&stream, 1, READABLE).unwrap();
-    expect_kind(
-        there.registry().reregister(&stream, 1, READABLE),
-        ErrorKind::NotFound,
-    );
+    expect_kind(there.registry().reregister(&stream, 1, READABLE), ErrorKind::NotFound);
     expect_kind(there.registry().deregister(&stream), ErrorKind::NotFound);
     here.registry().deregister(&stream).unwrap();
 }
@@ -267,9 +212,7 @@ fn a_deregistered_source_is_not_reported() {
         println!("{}", name);
         let mut poll = Poll::new().unwrap();
         let (stream, mut peer) = pair();
-        poll.registry()
-            .register(&stream, 1, READABLE | WRITABLE | mode)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | WRITABLE | mode).unwrap();
         // Its event is ready, and not yet polled.
         peer.write_all(b"x").unwrap();
         poll.registry().deregister(&stream).unwrap();
@@ -303,10 +246,7 @@ fn a_deregistered_source_can_move_to_another_queue_and_back() {
         assert!(expect_event(&mut here, round).readable);
         here.registry().deregister(&stream).unwrap();
 
-        there
-            .registry()
-            .register(&stream, 100 + round, READABLE)
-            .unwrap();
+        there.registry().register(&stream, 100 + round, READABLE).unwrap();
         assert!(expect_event(&mut there, 100 + round).readable);
         assert_eq!(drain(&stream), b"x");
         there.registry().deregister(&stream).unwrap();
@@ -322,19 +262,13 @@ fn a_source_that_is_ready_when_registered_delivers_an_event_in_every_mode() {
         let mut poll = Poll::new().unwrap();
         let (stream, mut peer) = pair();
         peer.write_all(b"x").unwrap();
-        poll.registry()
-            .register(&stream, 1, READABLE | mode)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | mode).unwrap();
         assert!(expect_event(&mut poll, 1).readable);
         // Again and again, though nothing has changed.
         for token in 2..5 {
-            poll.registry()
-                .register(&stream, token, READABLE | mode)
-                .unwrap();
+            poll.registry().register(&stream, token, READABLE | mode).unwrap();
             assert!(expect_event(&mut poll, token).readable);
-            poll.registry()
-                .reregister(&stream, token, READABLE | mode)
-                .unwrap();
+            poll.registry().reregister(&stream, token, READABLE | mode).unwrap();
             assert!(expect_event(&mut poll, token).readable);
         }
     }
@@ -378,17 +312,13 @@ fn a_one_shot_source_is_reported_once_and_then_silent() {
 fn one_direction_of_a_one_shot_source_silences_the_other_too() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | WRITABLE)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | WRITABLE).unwrap();
     let said = expect_event(&mut poll, 1);
     assert!(said.writable && !said.readable);
     peer.write_all(b"x").unwrap();
     expect_nothing(&mut poll);
 
-    poll.registry()
-        .reregister(&stream, 1, READABLE | WRITABLE)
-        .unwrap();
+    poll.registry().reregister(&stream, 1, READABLE | WRITABLE).unwrap();
     let said = expect_event(&mut poll, 1);
     assert!(said.readable || said.writable);
     expect_nothing(&mut poll);
@@ -411,9 +341,7 @@ fn a_spent_one_shot_source_is_still_registered() {
 fn a_level_source_is_reported_by_every_poll_while_it_is_ready() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     peer.write_all(b"x").unwrap();
     for _ in 0..5 {
         assert!(expect_event(&mut poll, 1).readable);
@@ -428,9 +356,7 @@ fn a_level_source_is_reported_by_every_poll_while_it_is_ready() {
 fn an_edge_source_is_reported_each_time_it_becomes_ready() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | EDGE)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | EDGE).unwrap();
     for _ in 0..5 {
         peer.write_all(b"x").unwrap();
         assert!(expect_event(&mut poll, 1).readable);
@@ -443,9 +369,7 @@ fn an_edge_source_is_reported_each_time_it_becomes_ready() {
 fn an_edge_source_becomes_writable_again_after_the_peer_has_read() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, WRITABLE | EDGE)
-        .unwrap();
+    poll.registry().register(&stream, 1, WRITABLE | EDGE).unwrap();
     assert!(expect_event(&mut poll, 1).writable);
     let sent = fill(&stream);
     expect_nothing(&mut poll);
@@ -459,9 +383,7 @@ fn an_edge_source_becomes_writable_again_after_the_peer_has_read() {
 fn an_edge_source_that_blocked_in_one_direction_is_not_reported_for_the_other() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | WRITABLE | EDGE)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | WRITABLE | EDGE).unwrap();
     assert!(expect_event(&mut poll, 1).writable);
     // The stream is writable all the while; each blocked read is no reason to say so again.
     for _ in 0..5 {
@@ -478,9 +400,7 @@ fn a_source_closed_without_deregister_delivers_nothing_more() {
         println!("{}", name);
         let mut poll = Poll::new().unwrap();
         let (stream, mut peer) = pair();
-        poll.registry()
-            .register(&stream, 1, READABLE | WRITABLE | mode)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | WRITABLE | mode).unwrap();
         peer.write_all(b"x").unwrap();
         drop(stream);
         expect_nothing(&mut poll);
@@ -496,10 +416,7 @@ fn a_reused_number_starts_afresh() {
         let (stream, mut peer) = pair();
         // The number is that of the stream of the round before, most of the time.
         expect_kind(poll.registry().deregister(&stream), ErrorKind::NotFound);
-        expect_kind(
-            poll.registry().reregister(&stream, round, READABLE),
-            ErrorKind::NotFound,
-        );
+        expect_kind(poll.registry().reregister(&stream, round, READABLE), ErrorKind::NotFound);
         poll.registry().register(&stream, round, READABLE).unwrap();
         peer.write_all(b"x").unwrap();
         if round % 2 == 0 {
@@ -557,9 +474,7 @@ fn register_succeeds_while_another_thread_deregisters_the_source() {
         for token in 0..2 {
             scope.spawn(move || {
                 for _ in 0..5000 {
-                    registrator
-                        .register(stream, token, READABLE)
-                        .expect("it never fails");
+                    registrator.register(stream, token, READABLE).expect("it never fails");
                 }
             });
         }
@@ -578,18 +493,9 @@ fn register_succeeds_while_another_thread_deregisters_the_source() {
 fn interests_without_a_direction_or_with_both_modes_are_invalid() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    let bad = [
-        LEVEL,
-        EDGE,
-        LEVEL | EDGE,
-        READABLE | LEVEL | EDGE,
-        READABLE | WRITABLE | LEVEL | EDGE,
-    ];
+    let bad = [LEVEL, EDGE, LEVEL | EDGE, READABLE | LEVEL | EDGE, READABLE | WRITABLE | LEVEL | EDGE];
     for interests in bad {
-        expect_kind(
-            poll.registry().register(&stream, 1, interests),
-            ErrorKind::InvalidInput,
-        );
+        expect_kind(poll.registry().register(&stream, 1, interests), ErrorKind::InvalidInput);
     }
     // Nothing was half done: the source is unknown.
     expect_kind(poll.registry().deregister(&stream), ErrorKind::NotFound);
@@ -597,14 +503,8 @@ fn interests_without_a_direction_or_with_both_modes_are_invalid() {
     // And an earlier registration stays as it was.
     poll.registry().register(&stream, 2, READABLE).unwrap();
     for interests in bad {
-        expect_kind(
-            poll.registry().register(&stream, 3, interests),
-            ErrorKind::InvalidInput,
-        );
-        expect_kind(
-            poll.registry().reregister(&stream, 3, interests),
-            ErrorKind::InvalidInput,
-        );
+        expect_kind(poll.registry().register(&stream, 3, interests), ErrorKind::InvalidInput);
+        expect_kind(poll.registry().reregister(&stream, 3, interests), ErrorKind::InvalidInput);
     }
     peer.write_all(b"x").unwrap();
     assert!(expect_event(&mut poll, 2).readable);
@@ -615,9 +515,7 @@ fn a_listener_of_std_is_readable_when_someone_connects() {
     let mut poll = Poll::new().unwrap();
     let listener = listener();
     listener.set_nonblocking(true).unwrap();
-    poll.registry()
-        .register(&listener, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&listener, 1, READABLE | LEVEL).unwrap();
     expect_nothing(&mut poll);
     let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     assert!(expect_event(&mut poll, 1).readable);
@@ -631,14 +529,10 @@ fn a_datagram_socket_of_std_is_a_source_as_it_is() {
     let receiver = UdpSocket::bind(localhost()).unwrap();
     receiver.set_nonblocking(true).unwrap();
     let sender = UdpSocket::bind(localhost()).unwrap();
-    poll.registry()
-        .register(&receiver, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&receiver, 1, READABLE | LEVEL).unwrap();
     expect_nothing(&mut poll);
 
-    sender
-        .send_to(b"one", receiver.local_addr().unwrap())
-        .unwrap();
+    sender.send_to(b"one", receiver.local_addr().unwrap()).unwrap();
     assert!(expect_event(&mut poll, 1).readable);
     let mut buffer = [0; 16];
     assert_eq!(receiver.recv(&mut buffer).unwrap(), 3);
@@ -654,15 +548,11 @@ fn a_stream_of_std_is_a_source_as_it_is() {
         println!("{}", name);
         let mut poll = Poll::new().unwrap();
         let (stream, mut peer) = std_pair();
-        poll.registry()
-            .register(&stream, 1, READABLE | *mode)
-            .unwrap();
+        poll.registry().register(&stream, 1, READABLE | *mode).unwrap();
         peer.write_all(b"x").unwrap();
         assert!(expect_event(&mut poll, 1).readable);
         assert_eq!(drain(&stream), b"x");
-        poll.registry()
-            .reregister(&stream, 2, WRITABLE | *mode)
-            .unwrap();
+        poll.registry().reregister(&stream, 2, WRITABLE | *mode).unwrap();
         assert!(expect_event(&mut poll, 2).writable);
         poll.registry().deregister(&stream).unwrap();
     }
@@ -674,15 +564,9 @@ fn edge_mode_for_a_foreign_socket_is_unsupported() {
     // The kernel tells a socket's state, not its changes.
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = std_pair();
-    expect_kind(
-        poll.registry().register(&stream, 1, READABLE | EDGE),
-        ErrorKind::Unsupported,
-    );
+    expect_kind(poll.registry().register(&stream, 1, READABLE | EDGE), ErrorKind::Unsupported);
     poll.registry().register(&stream, 2, READABLE).unwrap();
-    expect_kind(
-        poll.registry().register(&stream, 3, READABLE | EDGE),
-        ErrorKind::Unsupported,
-    );
+    expect_kind(poll.registry().register(&stream, 3, READABLE | EDGE), ErrorKind::Unsupported);
     peer.write_all(b"x").unwrap();
     assert!(expect_event(&mut poll, 2).readable);
 }
@@ -692,9 +576,7 @@ fn edge_mode_for_a_foreign_socket_is_unsupported() {
 fn edge_mode_works_for_a_foreign_socket() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = std_pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | EDGE)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | EDGE).unwrap();
     peer.write_all(b"x").unwrap();
     assert!(expect_event(&mut poll, 1).readable);
     expect_nothing(&mut poll);

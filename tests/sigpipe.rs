@@ -41,18 +41,12 @@ fn a_closed_peer_raises_no_signal() {
                 }
             };
             assert!(
-                matches!(
-                    error.kind(),
-                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
-                ),
+                matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
                 "{:?}",
                 error
             );
             // And once more, now that the stream knows.
-            assert_eq!(
-                write(&mut stream).unwrap_err().kind(),
-                ErrorKind::BrokenPipe
-            );
+            assert_eq!(write(&mut stream).unwrap_err().kind(), ErrorKind::BrokenPipe);
         }
     }
 }

@@ -14,16 +14,10 @@ fn connect_returns_a_stream_that_does_not_block() {
     expect_kind(stream.read(&mut [0; 8]), ErrorKind::WouldBlock);
     expect_kind((&stream).read(&mut [0; 8]), ErrorKind::WouldBlock);
     expect_kind(stream.peek(&mut [0; 8]), ErrorKind::WouldBlock);
-    expect_kind(
-        stream.read_vectored(&mut [IoSliceMut::new(&mut [0; 8])]),
-        ErrorKind::WouldBlock,
-    );
+    expect_kind(stream.read_vectored(&mut [IoSliceMut::new(&mut [0; 8])]), ErrorKind::WouldBlock);
     fill(&stream);
     expect_kind(stream.write(b"x"), ErrorKind::WouldBlock);
-    expect_kind(
-        stream.write_vectored(&[IoSlice::new(b"x")]),
-        ErrorKind::WouldBlock,
-    );
+    expect_kind(stream.write_vectored(&[IoSlice::new(b"x")]), ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -47,10 +41,7 @@ fn connect_looks_names_up() {
 fn connect_tells_why_it_failed() {
     let (_owner, refusing) = refusing_address();
     expect_kind(TcpStream::connect(refusing), ErrorKind::ConnectionRefused);
-    expect_kind(
-        TcpStream::connect(&[][..] as &[SocketAddr]),
-        ErrorKind::InvalidInput,
-    );
+    expect_kind(TcpStream::connect(&[][..] as &[SocketAddr]), ErrorKind::InvalidInput);
     // A name without a meaning; what exactly the resolver answers is its own affair.
     TcpStream::connect("no such host:80").unwrap_err();
     TcpStream::connect("127.0.0.1:no-port").unwrap_err();
@@ -127,9 +118,7 @@ fn from_std_makes_a_stream_that_does_not_block_and_into_std_gives_it_back() {
 fn into_std_keeps_the_registration() {
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     let near = stream.into_std();
     peer.write_all(b"x").unwrap();
     assert!(expect_event(&mut poll, 1).readable);
@@ -188,9 +177,7 @@ fn a_clone_shares_the_socket() {
     let (stream, mut peer) = pair();
     let mut clone = stream.try_clone().unwrap();
     expect_kind(clone.read(&mut [0; 8]), ErrorKind::WouldBlock);
-    poll.registry()
-        .register(&clone, 2, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&clone, 2, READABLE | LEVEL).unwrap();
     peer.write_all(b"x").unwrap();
     assert!(expect_event(&mut poll, 2).readable);
     assert_eq!(drain(&stream), b"x");
@@ -252,11 +239,7 @@ fn writing_to_a_closed_peer_is_an_error() {
                 Ok(_) => {}
             }
         };
-        let known = [
-            ErrorKind::BrokenPipe,
-            ErrorKind::ConnectionReset,
-            ErrorKind::ConnectionAborted,
-        ];
+        let known = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
         assert!(known.contains(&error.kind()), "{:?}", error);
     }
 }
@@ -265,9 +248,7 @@ fn writing_to_a_closed_peer_is_an_error() {
 fn a_stream_outlives_its_poll() {
     let (mut stream, mut peer) = pair();
     let poll = Poll::new().unwrap();
-    poll.registry()
-        .register(&stream, 1, READABLE | EDGE)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | EDGE).unwrap();
     drop(poll);
     expect_kind(stream.read(&mut [0; 8]), ErrorKind::WouldBlock);
     stream.write_all(b"x").unwrap();

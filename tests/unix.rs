@@ -78,16 +78,8 @@ fn a_signal_does_not_end_a_wait_and_does_not_lengthen_it() {
     });
     let (coarse, coarse_took, fine, fine_took) = pester(waiter, &DONE);
     assert_eq!((coarse.unwrap(), fine.unwrap()), (0, 0));
-    assert!(
-        coarse_took >= Duration::from_millis(150),
-        "{:?}",
-        coarse_took
-    );
-    assert!(
-        fine_took >= Duration::from_micros(150_500),
-        "{:?}",
-        fine_took
-    );
+    assert!(coarse_took >= Duration::from_millis(150), "{:?}", coarse_took);
+    assert!(fine_took >= Duration::from_micros(150_500), "{:?}", fine_took);
     // Signals came all the while. Had each begun the wait anew, it would have gone on for as long as they came.
     assert!(SIGNALS.load(Ordering::Relaxed) > before);
 }
@@ -111,10 +103,7 @@ fn a_signal_does_not_end_a_wait_without_timeout() {
         unsafe { pthread_kill(pthread, SIGUSR1) };
         thread::yield_now();
     }
-    assert!(
-        !DONE.load(Ordering::Acquire),
-        "the poll ended without an event"
-    );
+    assert!(!DONE.load(Ordering::Acquire), "the poll ended without an event");
     waker.wake().unwrap();
     let (n, events) = waiter.join().unwrap();
     assert_eq!(n.unwrap(), 1);
@@ -153,18 +142,12 @@ fn a_signal_handler_can_wake_the_loop() {
 fn a_pipe_is_a_source_as_it_is() {
     let mut poll = Poll::new().unwrap();
     let (read, write) = pipe_pair();
-    poll.registry()
-        .register(&read, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&read, 1, READABLE | LEVEL).unwrap();
     poll.registry().register(&write, 2, WRITABLE).unwrap();
     assert!(expect_event(&mut poll, 2).writable);
-    File::from(write.try_clone().unwrap())
-        .write_all(b"x")
-        .unwrap();
+    File::from(write.try_clone().unwrap()).write_all(b"x").unwrap();
     assert!(expect_event(&mut poll, 1).readable);
-    File::from(read.try_clone().unwrap())
-        .read_exact(&mut [0])
-        .unwrap();
+    File::from(read.try_clone().unwrap()).read_exact(&mut [0]).unwrap();
     expect_nothing(&mut poll);
 }
 
@@ -172,9 +155,7 @@ fn a_pipe_is_a_source_as_it_is() {
 fn a_pipe_whose_writer_is_gone_is_readable_to_its_end() {
     let mut poll = Poll::new().unwrap();
     let (read, write) = pipe_pair();
-    poll.registry()
-        .register(&read, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&read, 1, READABLE | LEVEL).unwrap();
     File::from(write).write_all(b"last").unwrap();
     let said = expect_event(&mut poll, 1);
     assert!(said.readable && said.read_closed);
@@ -190,9 +171,7 @@ fn a_pipe_whose_reader_is_gone_is_writable_and_write_closed() {
         let mut poll = Poll::new().unwrap();
         let (read, write) = pipe_pair();
         if early {
-            poll.registry()
-                .register(&write, 1, WRITABLE | EDGE)
-                .unwrap();
+            poll.registry().register(&write, 1, WRITABLE | EDGE).unwrap();
             assert!(expect_event(&mut poll, 1).writable);
         }
         drop(read);
@@ -222,9 +201,7 @@ fn a_local_socket_is_a_source_as_it_is() {
 fn a_borrowed_descriptor_is_a_source() {
     let mut poll = Poll::new().unwrap();
     let (read, write) = pipe_pair();
-    poll.registry()
-        .register(&read.as_fd(), 1, READABLE)
-        .unwrap();
+    poll.registry().register(&read.as_fd(), 1, READABLE).unwrap();
     File::from(write).write_all(b"x").unwrap();
     assert!(expect_event(&mut poll, 1).readable);
     poll.registry().deregister(&read).unwrap();
@@ -255,14 +232,8 @@ fn one_queue_can_watch_another() {
     let mut outer = Poll::new().unwrap();
     let mut inner = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    inner
-        .registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
-    outer
-        .registry()
-        .register(&inner, 9, READABLE | LEVEL)
-        .unwrap();
+    inner.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
+    outer.registry().register(&inner, 9, READABLE | LEVEL).unwrap();
     assert!(inner.as_raw_fd() != outer.as_raw_fd());
     expect_nothing(&mut outer);
 
@@ -301,21 +272,12 @@ fn a_datagram_socket_with_an_error_to_pick_up_is_not_closed() {
     let socket = std::net::UdpSocket::bind(localhost()).unwrap();
     socket.set_nonblocking(true).unwrap();
     // Nobody is there: the port was given back.
-    let nobody = std::net::UdpSocket::bind(localhost())
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = std::net::UdpSocket::bind(localhost()).unwrap().local_addr().unwrap();
     socket.connect(nobody).unwrap();
     socket.send(b"anybody?").unwrap();
-    poll.registry()
-        .register(&socket, 1, READABLE | WRITABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&socket, 1, READABLE | WRITABLE | LEVEL).unwrap();
     let said = expect_until(&mut poll, 1, |said| said.readable);
-    assert!(
-        said.writable && !said.write_closed && !said.read_closed,
-        "{:?}",
-        said
-    );
+    assert!(said.writable && !said.write_closed && !said.read_closed, "{:?}", said);
     expect_kind(socket.recv(&mut [0; 8]), ErrorKind::ConnectionRefused);
 }
 
@@ -334,12 +296,7 @@ fn a_closed_number_is_not_touched_by_a_waker_or_registrator_that_is_left() {
     for (read, write) in pipes {
         drop(write);
         let mut rest = Vec::new();
-        File::from(read)
-            .read_to_end(&mut rest)
-            .expect("still open, and ours");
-        assert!(
-            rest.is_empty(),
-            "a wake was written into somebody else's descriptor"
-        );
+        File::from(read).read_to_end(&mut rest).expect("still open, and ours");
+        assert!(rest.is_empty(), "a wake was written into somebody else's descriptor");
     }
 }

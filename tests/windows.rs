@@ -93,13 +93,9 @@ fn a_number_that_another_socket_has_now_has_no_registration() {
             println!("{:?} {:?}", mode, stage);
             let mut poll = Poll::new().unwrap();
             let (stream, peer) = std_pair();
-            let (other, mut peer) =
-                closed_and_reused(&mut poll, stream, peer, READABLE | mode, stage, drop);
+            let (other, mut peer) = closed_and_reused(&mut poll, stream, peer, READABLE | mode, stage, drop);
             let registry = poll.registry();
-            expect_kind(
-                registry.reregister(&other, 2, READABLE),
-                ErrorKind::NotFound,
-            );
+            expect_kind(registry.reregister(&other, 2, READABLE), ErrorKind::NotFound);
             expect_kind(registry.deregister(&other), ErrorKind::NotFound);
             registry.register(&other, 3, READABLE).unwrap();
             expect_nothing(&mut poll);
@@ -118,8 +114,7 @@ fn a_closed_socket_of_std_gives_one_last_event_at_most_and_none_for_its_successo
             println!("{:?} {:?}", mode, stage);
             let mut poll = Poll::new().unwrap();
             let (stream, peer) = std_pair();
-            let (_other, mut peer) =
-                closed_and_reused(&mut poll, stream, peer, READABLE | mode, stage, drop);
+            let (_other, mut peer) = closed_and_reused(&mut poll, stream, peer, READABLE | mode, stage, drop);
             peer.write_all(b"y").unwrap();
             let mut events = Events::new();
             let last = poll.poll(&mut events, Some(SILENCE_MS)).unwrap();
@@ -137,8 +132,7 @@ fn a_closed_stream_of_ours_gives_nothing_more_under_its_number() {
             println!("{:?} {:?}", mode, stage);
             let mut poll = Poll::new().unwrap();
             let (stream, peer) = pair();
-            let (other, mut peer) =
-                closed_and_reused(&mut poll, stream, peer, READABLE | mode, stage, drop);
+            let (other, mut peer) = closed_and_reused(&mut poll, stream, peer, READABLE | mode, stage, drop);
             peer.write_all(b"y").unwrap();
             expect_nothing(&mut poll);
             expect_kind(poll.registry().deregister(&other), ErrorKind::NotFound);
@@ -153,14 +147,10 @@ fn a_stream_that_has_become_one_of_std_is_still_told_from_its_successor() {
         println!("{:?}", mode);
         let mut poll = Poll::new().unwrap();
         let (stream, peer) = pair();
-        let (other, mut peer) = closed_and_reused(
-            &mut poll,
-            stream,
-            peer,
-            READABLE | mode,
-            Stage::Reported,
-            |stream| drop(stream.into_std()),
-        );
+        let (other, mut peer) =
+            closed_and_reused(&mut poll, stream, peer, READABLE | mode, Stage::Reported, |stream| {
+                drop(stream.into_std())
+            });
         peer.write_all(b"y").unwrap();
         expect_nothing(&mut poll);
         expect_kind(poll.registry().deregister(&other), ErrorKind::NotFound);
@@ -176,9 +166,7 @@ fn a_stream_whose_clone_is_open_is_silent_once_it_is_dropped() {
             let mut poll = Poll::new().unwrap();
             let (stream, mut peer) = pair();
             let clone = stream.try_clone().unwrap();
-            poll.registry()
-                .register(&stream, 1, READABLE | mode)
-                .unwrap();
+            poll.registry().register(&stream, 1, READABLE | mode).unwrap();
             if stage != Stage::Waiting {
                 peer.write_all(b"x").unwrap();
             }
@@ -213,17 +201,10 @@ fn what_is_no_socket_is_refused_and_the_queue_goes_on() {
         for _ in 0..100 {
             let error = poll.registry().register(&socket, 2, READABLE).unwrap_err();
             let code = error.raw_os_error().unwrap();
-            assert!(
-                [WSAENOTSOCK, ERROR_INVALID_HANDLE].contains(&code),
-                "{}",
-                error
-            );
+            assert!([WSAENOTSOCK, ERROR_INVALID_HANDLE].contains(&code), "{}", error);
         }
         assert_eq!(open_handles(), handles);
-        expect_kind(
-            poll.registry().reregister(&socket, 2, READABLE),
-            ErrorKind::NotFound,
-        );
+        expect_kind(poll.registry().reregister(&socket, 2, READABLE), ErrorKind::NotFound);
         expect_kind(poll.registry().deregister(&socket), ErrorKind::NotFound);
     }
     expect_nothing(&mut poll);
@@ -247,9 +228,7 @@ fn every_kind_of_socket_is_a_source() {
     poll.registry().register(&borrowed, 3, WRITABLE).unwrap();
     assert!(expect_event(&mut poll, 3).writable);
     // It is the stream's own registration.
-    poll.registry()
-        .reregister(&stream, 4, WRITABLE | EDGE)
-        .unwrap();
+    poll.registry().reregister(&stream, 4, WRITABLE | EDGE).unwrap();
     assert!(expect_event(&mut poll, 4).writable);
     poll.registry().deregister(&borrowed).unwrap();
     expect_kind(poll.registry().deregister(&stream), ErrorKind::NotFound);
@@ -283,19 +262,14 @@ fn no_handle_is_inherited_by_a_child() {
         let before = handles();
         let poll = Poll::new().unwrap();
         let stream = TcpStream::connect(address).unwrap();
-        let _others = [
-            TcpStream::connect_nonblocking(address).unwrap(),
-            stream.try_clone().unwrap(),
-        ];
+        let _others = [TcpStream::connect_nonblocking(address).unwrap(), stream.try_clone().unwrap()];
         poll.registry().register(&stream, 1, READABLE).unwrap();
         let mut ours = handles();
         ours.retain(|(handle, _)| before.iter().all(|(known, _)| known != handle));
         ours
     });
     // The harness has handles of its own. If it closes one meanwhile, one of ours may have got a number that was known.
-    let ours = tries
-        .find(|ours| ours.len() >= EXPECTED)
-        .expect("the handles of a queue and its streams");
+    let ours = tries.find(|ours| ours.len() >= EXPECTED).expect("the handles of a queue and its streams");
     for (handle, flags) in ours {
         assert_eq!(flags & HANDLE_FLAG_INHERIT, 0, "handle {:#x}", handle);
     }
@@ -306,9 +280,7 @@ fn a_queue_moves_from_a_busy_thread_to_another() {
     let _alone = alone();
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    poll.registry()
-        .register(&stream, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     peer.write_all(b"x").unwrap();
     // A port may keep packets back while the thread that took the last one is busy.
     expect_event(&mut poll, 1);
@@ -383,9 +355,7 @@ fn dropped_streams_leave_nothing_behind() {
             };
             let mode = [READABLE, LEVEL, EDGE][round % 3];
             let interests = [READABLE, READABLE | WRITABLE][round % 5 % 2];
-            poll.registry()
-                .register(&dropped, round, interests | mode)
-                .unwrap();
+            poll.registry().register(&dropped, round, interests | mode).unwrap();
             if round % 7 == 0 {
                 poll.poll(&mut events, Some(0)).unwrap();
             }
@@ -429,19 +399,13 @@ fn eight_threads_rearm_ten_thousand_times_and_nothing_is_lost() {
                     let interests = [READABLE, WRITABLE, READABLE | WRITABLE][round % 4 % 3];
                     if round % 10 == 0 {
                         registrator.deregister(stream).unwrap();
-                        registrator
-                            .register(stream, thread, interests | mode)
-                            .unwrap();
+                        registrator.register(stream, thread, interests | mode).unwrap();
                     } else {
-                        registrator
-                            .reregister(stream, thread, interests | mode)
-                            .unwrap();
+                        registrator.reregister(stream, thread, interests | mode).unwrap();
                     }
                 }
                 // Whatever was under way: this one must be heard.
-                registrator
-                    .reregister(stream, THREADS + thread, READABLE)
-                    .unwrap();
+                registrator.reregister(stream, THREADS + thread, READABLE).unwrap();
                 busy.fetch_sub(1, Ordering::SeqCst);
             });
         }
@@ -465,9 +429,7 @@ fn a_queue_with_more_sockets_than_one_handle_of_the_driver_takes() {
     const SOURCES: usize = 100;
     let _alone = alone();
     let mut poll = Poll::new().unwrap();
-    let sockets: Vec<_> = (0..SOURCES)
-        .map(|_| UdpSocket::bind(localhost()).unwrap())
-        .collect();
+    let sockets: Vec<_> = (0..SOURCES).map(|_| UdpSocket::bind(localhost()).unwrap()).collect();
     for (token, socket) in sockets.iter().enumerate() {
         poll.registry().register(socket, token, READABLE).unwrap();
     }
@@ -488,9 +450,7 @@ fn a_listener_that_moves_is_the_same_listener() {
     let mut poll = Poll::new().unwrap();
     let listener = listener();
     let address = listener.local_addr().unwrap();
-    poll.registry()
-        .register(&listener, 1, READABLE | LEVEL)
-        .unwrap();
+    poll.registry().register(&listener, 1, READABLE | LEVEL).unwrap();
     let moved: Box<TcpListener> = Box::new(listener);
     let mut client = net::TcpStream::connect(address).unwrap();
     assert!(expect_event(&mut poll, 1).readable);

@@ -12,11 +12,7 @@ const RENAMED: &[(&str, &str, &str)] = &[
     ("windows", "IO_STATUS_BLOCK.Status", "Anonymous.Status"),
     ("windows", "sockaddr_in", "SOCKADDR_IN"),
     ("windows", "sockaddr_in6", "SOCKADDR_IN6"),
-    (
-        "windows",
-        "sockaddr_in6.sin6_scope_id",
-        "Anonymous.sin6_scope_id",
-    ),
+    ("windows", "sockaddr_in6.sin6_scope_id", "Anonymous.sin6_scope_id"),
 ];
 
 /// What the other crate does not have, or declares otherwise than the header: the system, the item, and what is asserted in
@@ -28,10 +24,18 @@ const INSTEAD: &[(&str, &str, &str)] = &[
     ("apple", "MSG_NOSIGNAL", "ffi::MSG_NOSIGNAL == 0"),
     ("openbsd", "SO_NOSIGPIPE", "ffi::SO_NOSIGPIPE == 0"),
     // The kernel's own, which is not that of the C library on 32-bit processors.
-    ("linux", "timespec", "size_of::<ffi::timespec>() == 16 && core::mem::offset_of!(ffi::timespec, tv_nsec) == 8"),
+    (
+        "linux",
+        "timespec",
+        "size_of::<ffi::timespec>() == 16 && core::mem::offset_of!(ffi::timespec, tv_nsec) == 8",
+    ),
     // mstcpip.h has `(USHORT)-1` and `(UCHAR)-2`.
     ("windows", "TCP_INITIAL_RTO_UNSPECIFIED_RTT", "ffi::TCP_INITIAL_RTO_UNSPECIFIED_RTT == u16::MAX"),
-    ("windows", "TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS", "ffi::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS == other::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS as u8"),
+    (
+        "windows",
+        "TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS",
+        "ffi::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS == other::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS as u8",
+    ),
     // The driver's interface is in no header. Its code is made like that of other devices; the flags are numbered.
     ("windows", "IOCTL_AFD_POLL", "ffi::IOCTL_AFD_POLL == 0x12 << 12 | 9 << 2"),
     ("windows", "AFD_POLL_RECEIVE", "ffi::AFD_POLL_RECEIVE == 1 << 0"),
@@ -78,11 +82,7 @@ fn main() {
         module += &format!("mod {name} {{\n{body}\n}}\npub use {name}::*;\n");
     }
 
-    let mut writer = Writer {
-        os,
-        comparisons: String::new(),
-        counts: [0; 3],
-    };
+    let mut writer = Writer { os, comparisons: String::new(), counts: [0; 3] };
     let mut record: Option<String> = None;
     let mut cfg = String::new();
     let mut lines = module.lines();
@@ -114,10 +114,7 @@ fn main() {
         }
         cfg.clear();
     }
-    assert!(
-        writer.counts.iter().all(|&count| count > 2),
-        "something was overlooked"
-    );
+    assert!(writer.counts.iter().all(|&count| count > 2), "something was overlooked");
 
     let out = env::var("OUT_DIR").unwrap();
     fs::write(Path::new(&out).join("ffi.rs"), module).unwrap();
@@ -134,26 +131,18 @@ struct Writer {
 impl Writer {
     fn assert(&mut self, cfg: &str, condition: &str, what: &str) {
         let comparisons = &mut self.comparisons;
-        writeln!(
-            comparisons,
-            "{cfg}const _: () = assert!({condition}, \"{what} differs\");"
-        )
-        .unwrap();
+        writeln!(comparisons, "{cfg}const _: () = assert!({condition}, \"{what} differs\");").unwrap();
     }
 
     /// What to assert of an item that cannot be compared.
     fn instead(&self, item: &str) -> Option<&'static str> {
-        let found = INSTEAD
-            .iter()
-            .find(|(os, ours, _)| *os == self.os && *ours == item);
+        let found = INSTEAD.iter().find(|(os, ours, _)| *os == self.os && *ours == item);
         found.map(|&(_, _, condition)| condition)
     }
 
     /// The other crate's name for an item.
     fn renamed<'a>(&self, name: &'a str) -> &'a str {
-        let found = RENAMED
-            .iter()
-            .find(|(os, ours, _)| *os == self.os && *ours == name);
+        let found = RENAMED.iter().find(|(os, ours, _)| *os == self.os && *ours == name);
         found.map_or(name, |&(_, _, other)| other)
     }
 
@@ -202,18 +191,12 @@ impl Writer {
             return self.assert("", condition, name);
         }
         let parameters = rest.split_once(')').unwrap().0;
-        let parameters: Vec<&str> = parameters
-            .split(',')
-            .filter(|part| !part.trim().is_empty())
-            .collect();
-        let holes: Vec<&str> = parameters
-            .iter()
-            .map(|part| if part.trim() == "..." { "..." } else { "_" })
-            .collect();
+        let parameters: Vec<&str> = parameters.split(',').filter(|part| !part.trim().is_empty()).collect();
+        let holes: Vec<&str> =
+            parameters.iter().map(|part| if part.trim() == "..." { "..." } else { "_" }).collect();
         let abi = if is_windows { "system" } else { "C" };
         let ty = format!("unsafe extern \"{abi}\" fn({}) -> _", holes.join(", "));
-        let condition =
-            format!("same(signature(ffi::{name} as {ty}), signature(other::{name} as {ty}))");
+        let condition = format!("same(signature(ffi::{name} as {ty}), signature(other::{name} as {ty}))");
         self.assert("", &condition, &format!("the signature of {name}"));
     }
 }

@@ -11,11 +11,7 @@ pub struct Contestant<F> {
 
 impl<F> Contestant<F> {
     pub fn new<Q: Queue>(run: F) -> Contestant<F> {
-        Contestant {
-            library: Q::LIBRARY,
-            mode: Q::MODE,
-            run,
-        }
+        Contestant { library: Q::LIBRARY, mode: Q::MODE, run }
     }
 
     /// As in `raw level`.
@@ -87,10 +83,7 @@ pub fn take_turns<F>(
     }
     let measure_of = |mode| {
         let raw = |c: &Contestant<F>| c.library == "raw" && c.mode == mode;
-        contestants
-            .iter()
-            .position(raw)
-            .expect("raw takes part in every mode")
+        contestants.iter().position(raw).expect("raw takes part in every mode")
     };
     contestants
         .iter()

@@ -49,15 +49,9 @@ fn count(jobs: &[(Tool, String, &str, &str, usize)]) -> Vec<f64> {
 fn programs() -> [(&'static str, String); 2] {
     let status = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()))
         .args(["build", "--quiet", "--profile", "lto", "--bin", "measure"])
-        .args([
-            "--manifest-path",
-            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
-        ])
+        .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
         .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "the build with LTO works"
-    );
+    assert!(status.is_ok_and(|status| status.success()), "the build with LTO works");
     let this = std::env::current_exe().unwrap();
     let lto = this.parent().unwrap().with_file_name("lto").join("measure");
     let text = |path: &std::path::Path| path.to_str().unwrap().to_string();
@@ -67,11 +61,7 @@ fn programs() -> [(&'static str, String); 2] {
 pub fn instructions(quick: bool, report: &mut Report) {
     report.title("Instructions in user space for each poll and its dispatch, counted by callgrind");
     let sizes: &[usize] = if quick { &[1, 64] } else { &[1, 64, 1024] };
-    let limits = [
-        ("poll", "no limit"),
-        ("poll-limit", "limit of 1 s"),
-        ("poll-any-limit", "any limit"),
-    ];
+    let limits = [("poll", "no limit"), ("poll-limit", "limit of 1 s"), ("poll-any-limit", "any limit")];
     let limits = &limits[..if quick { 2 } else { 3 }];
     let contestants = || {
         let ours = |name: &&&str| name.starts_with("raw") || name.starts_with("minimio");
@@ -91,9 +81,7 @@ pub fn instructions(quick: bool, report: &mut Report) {
         jobs.push((Tool::Callgrind, program.clone(), "nothing", "raw level", 1));
         let counts = count(&jobs);
         let found = |workload: &str, name: &str, size: usize| {
-            let job = jobs
-                .iter()
-                .position(|j| (j.2, j.3, j.4) == (workload, name, size));
+            let job = jobs.iter().position(|j| (j.2, j.3, j.4) == (workload, name, size));
             counts[job.unwrap()]
         };
         let nothing = found("nothing", "raw level", 1);
@@ -108,11 +96,7 @@ pub fn instructions(quick: bool, report: &mut Report) {
         for name in contestants() {
             let mut row = Vec::new();
             for &(workload, _) in limits {
-                row.extend(
-                    sizes
-                        .iter()
-                        .map(|&size| Some(found(workload, name, size) - nothing)),
-                );
+                row.extend(sizes.iter().map(|&size| Some(found(workload, name, size) - nothing)));
             }
             row.push(Some(found("rearm", name, 1) - nothing));
             rows.push((format!("{name}{suffix}"), row));
@@ -127,10 +111,7 @@ pub fn instructions(quick: bool, report: &mut Report) {
                 let events = more(sizes[sizes.len() - 1]) - more(sizes[0]);
                 let what = |text: String| format!("instructions, {name}{suffix}, {limit}: {text}");
                 report.exact_bound(
-                    what(format!(
-                        "{events} more for each {} events",
-                        sizes[sizes.len() - 1]
-                    )),
+                    what(format!("{events} more for each {} events", sizes[sizes.len() - 1])),
                     events <= 0.0,
                 );
                 if workload == "poll" {
@@ -139,8 +120,7 @@ pub fn instructions(quick: bool, report: &mut Report) {
                 } else if workload == "poll-limit" {
                     // The call of the clock puts its answer somewhere.
                     let rest = more(1) - (found("poll", name, 1) - found("poll", &raw, 1)) - clock;
-                    let text =
-                        format!("{rest} more than without a limit and a reading of the clock");
+                    let text = format!("{rest} more than without a limit and a reading of the clock");
                     report.exact_bound(what(text), rest <= 2.0);
                 }
             }
@@ -150,11 +130,7 @@ pub fn instructions(quick: bool, report: &mut Report) {
 
 pub fn system_calls(report: &mut Report) {
     report.title("System calls, counted by strace");
-    let program = std::env::current_exe()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_string();
+    let program = std::env::current_exe().unwrap().to_str().unwrap().to_string();
     let columns = [
         ("poll", 1, "poll"),
         ("poll-limit", 1, "poll, 1 s"),
@@ -177,18 +153,14 @@ pub fn system_calls(report: &mut Report) {
     }
     let counts = count(&jobs);
     let found = |workload: &str, param: usize, name: &str| {
-        let job = jobs
-            .iter()
-            .position(|j| (j.2, j.3, j.4) == (workload, name, param));
+        let job = jobs.iter().position(|j| (j.2, j.3, j.4) == (workload, name, param));
         job.map(|job| counts[job])
     };
     let cases: Vec<_> = columns.iter().map(|column| column.2.to_string()).collect();
     let rows: Vec<_> = LIBRARIES
         .iter()
         .map(|name| {
-            let row = columns
-                .iter()
-                .map(|&(workload, param, _)| found(workload, param, name));
+            let row = columns.iter().map(|&(workload, param, _)| found(workload, param, name));
             (name.to_string(), row.collect())
         })
         .collect();
@@ -198,45 +170,28 @@ pub fn system_calls(report: &mut Report) {
     for name in LIBRARIES.iter().filter(|name| name.starts_with("minimio")) {
         let raw = raw_of(name);
         for (workload, param, case) in columns {
-            let (ours, raws) = (
-                found(workload, param, name).unwrap(),
-                found(workload, param, &raw).unwrap(),
-            );
+            let (ours, raws) = (found(workload, param, name).unwrap(), found(workload, param, &raw).unwrap());
             // Of a hundred wakes one is left.
             let limit = if param == 100 { 2.0 } else { raws };
-            report.exact_bound(
-                format!("system calls, {name}, {case}: {ours}, at most {limit}"),
-                ours <= limit,
-            );
+            report
+                .exact_bound(format!("system calls, {name}, {case}: {ours}, at most {limit}"), ours <= limit);
         }
     }
     let level = |connections| found("echo", connections, "minimio level").unwrap();
     report.exact_bound(
-        format!(
-            "system calls, minimio level, echo: {} with one connection, 3.0",
-            level(1)
-        ),
+        format!("system calls, minimio level, echo: {} with one connection, 3.0", level(1)),
         level(1) == 3.0,
     );
     report.exact_bound(
-        format!(
-            "system calls, minimio level, echo: {:.2} with 64 connections, 2.0",
-            level(64)
-        ),
+        format!("system calls, minimio level, echo: {:.2} with 64 connections, 2.0", level(64)),
         level(64) < 2.05,
     );
 }
 
 pub fn heap(report: &mut Report) {
     report.title("Heap, counted by the allocator");
-    let cases: Vec<_> = [
-        "polls, 1",
-        "polls, 64",
-        "polls, 1024",
-        "bytes for each registration",
-    ]
-    .map(String::from)
-    .into();
+    let cases: Vec<_> =
+        ["polls, 1", "polls, 64", "polls, 1024", "bytes for each registration"].map(String::from).into();
     let mut rows = Vec::new();
     for contestant in probe::heap() {
         let name = contestant.name();
@@ -245,19 +200,14 @@ pub fn heap(report: &mut Report) {
         for size in [1, 64, 1024] {
             let allocations = measure(size).0;
             if name.starts_with("minimio") {
-                let what = format!(
-                    "heap, {name}: {allocations} allocations in 1000 polls of {size} events"
-                );
+                let what = format!("heap, {name}: {allocations} allocations in 1000 polls of {size} events");
                 report.exact_bound(what, allocations == 0);
             }
             row.push(Some(allocations as f64));
         }
         let bytes = measure(1024).1 as f64 / 1024.0;
         if name.starts_with("minimio") {
-            report.exact_bound(
-                format!("heap, {name}: {bytes} bytes for each registration"),
-                bytes == 0.0,
-            );
+            report.exact_bound(format!("heap, {name}: {bytes} bytes for each registration"), bytes == 0.0);
         }
         row.push(Some(bytes));
         rows.push((name, row));

@@ -23,18 +23,8 @@ use workloads::{accept, build, echo, idle, pipes, register, wake, Plan};
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting;
 
-const WORKLOADS: [&str; 10] = [
-    "instructions",
-    "calls",
-    "heap",
-    "pipes",
-    "echo",
-    "register",
-    "wake",
-    "idle",
-    "accept",
-    "build",
-];
+const WORKLOADS: [&str; 10] =
+    ["instructions", "calls", "heap", "pipes", "echo", "register", "wake", "idle", "accept", "build"];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -43,17 +33,12 @@ fn main() -> ExitCode {
         probe::main(&args[1..]);
         return ExitCode::SUCCESS;
     }
-    let (options, mut chosen): (Vec<_>, Vec<_>) = args
-        .iter()
-        .map(String::as_str)
-        .partition(|arg| arg.starts_with('-'));
+    let (options, mut chosen): (Vec<_>, Vec<_>) =
+        args.iter().map(String::as_str).partition(|arg| arg.starts_with('-'));
     let unknown = options.iter().find(|option| **option != "--quick");
     let unknown = unknown.or(chosen.iter().find(|name| !WORKLOADS.contains(name)));
     if let Some(unknown) = unknown {
-        eprintln!(
-            "{unknown}: there is --quick, and there are {}",
-            WORKLOADS.join(", ")
-        );
+        eprintln!("{unknown}: there is --quick, and there are {}", WORKLOADS.join(", "));
         return ExitCode::from(2);
     }
     let quick = !options.is_empty();
@@ -64,14 +49,8 @@ fn main() -> ExitCode {
         chosen.retain(|name| !quick || *name != "build");
     }
     let plan = match quick {
-        true => Plan {
-            rounds: 3,
-            length: 1,
-        },
-        false => Plan {
-            rounds: 121,
-            length: 2,
-        },
+        true => Plan { rounds: 3, length: 1 },
+        false => Plan { rounds: 121, length: 2 },
     };
 
     println!("{}", sys::machine());

@@ -38,11 +38,7 @@ fn find(workload: &str, param: usize) -> (Vec<Contestant<Probe>>, f64, f64) {
         }
         "accept" => {
             use accept::probe;
-            (
-                contestants!(probe as Probe),
-                accept::BATCH,
-                accept::CLIENT_CALLS,
-            )
+            (contestants!(probe as Probe), accept::BATCH, accept::CLIENT_CALLS)
         }
         _ => panic!("no probe is called {workload}"),
     };
@@ -104,18 +100,12 @@ fn callgrind(probe: &[&str]) -> f64 {
     assert!(output.status.success(), "{report}");
     let line = report.lines().find(|line| line.contains("Collected : "));
     let count = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
-    count
-        .filter(|&count| count > 0.0)
-        .expect("callgrind has counted")
+    count.filter(|&count| count > 0.0).expect("callgrind has counted")
 }
 
 fn strace(probe: &[&str]) -> f64 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!(
-        "minimio-strace-{}-{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    );
+    let name = format!("minimio-strace-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let log = std::env::temp_dir().join(name);
     let output = Command::new("strace")
         .args(["-f", "-qq", "-e", "signal=none", "-o"])
@@ -123,11 +113,7 @@ fn strace(probe: &[&str]) -> f64 {
         .args(probe)
         .output()
         .expect("strace is installed");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let count = fs::read_to_string(&log).unwrap().lines().count();
     fs::remove_file(&log).unwrap();
     count as f64

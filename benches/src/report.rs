@@ -9,11 +9,7 @@ use std::{fs, io};
 fn spread(values: &[f64]) -> [f64; 3] {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    [
-        sorted[0],
-        sorted[sorted.len() / 2],
-        sorted[sorted.len() - 1],
-    ]
+    [sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]]
 }
 
 fn number(value: f64) -> String {
@@ -35,12 +31,7 @@ pub struct Report {
 
 impl Report {
     pub fn new(quick: bool) -> Report {
-        Report {
-            quick,
-            lines: String::new(),
-            bounds: Vec::new(),
-            broken: false,
-        }
+        Report { quick, lines: String::new(), bounds: Vec::new(), broken: false }
     }
 
     pub fn title(&self, title: &str) {
@@ -128,10 +119,7 @@ impl Report {
         for sample in samples {
             if sample.contestant.starts_with("minimio") {
                 let [_, median, _] = spread(&sample.ratios);
-                let what = format!(
-                    "{case}, {}: {median:.3} of raw, at most {limit}",
-                    sample.contestant
-                );
+                let what = format!("{case}, {}: {median:.3} of raw, at most {limit}", sample.contestant);
                 self.bound(what, median <= limit);
             }
         }

@@ -17,10 +17,7 @@ impl Signal {
     pub fn eventfd() -> Signal {
         // SAFETY: the call takes no memory, and the descriptor is new.
         Signal(unsafe {
-            OwnedFd::from_raw_fd(check(libc::eventfd(
-                0,
-                libc::EFD_NONBLOCK | libc::EFD_CLOEXEC,
-            )))
+            OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)))
         })
     }
 
@@ -126,11 +123,7 @@ impl Stopwatch {
     pub fn new() -> Stopwatch {
         let mut looks: Vec<_> = (0..101).map(|_| time(|| ())).collect();
         looks.sort_unstable();
-        Stopwatch {
-            sum: Duration::ZERO,
-            looks: 0,
-            look: looks[50],
-        }
+        Stopwatch { sum: Duration::ZERO, looks: 0, look: looks[50] }
     }
 
     pub fn time(&mut self, work: impl FnOnce()) {
@@ -160,10 +153,7 @@ pub fn pinned(work: impl FnOnce()) {
         check(libc::sched_getaffinity(0, size, &mut everywhere));
         let mut last: libc::cpu_set_t = std::mem::zeroed();
         let allowed = |cpu: &usize| libc::CPU_ISSET(*cpu, &everywhere);
-        libc::CPU_SET(
-            (0..libc::CPU_SETSIZE as usize).rev().find(allowed).unwrap(),
-            &mut last,
-        );
+        libc::CPU_SET((0..libc::CPU_SETSIZE as usize).rev().find(allowed).unwrap(), &mut last);
         libc::sched_setaffinity(0, size, &last);
         everywhere
     };
@@ -176,12 +166,8 @@ pub fn pinned(work: impl FnOnce()) {
 pub fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let rustc = std::process::Command::new("rustc")
-        .arg("--version")
-        .output();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let rustc = std::process::Command::new("rustc").arg("--version").output();
     format!(
         "{}, {} processors, Linux {}, {}",
         model.map_or("unknown processor", |(_, model)| model),
@@ -207,10 +193,7 @@ pub fn raise_descriptor_limit() {
 
 /// Closing `socket` ends its connection at once, so that its address is free again: thousands come and go here.
 pub fn reset_on_close(socket: BorrowedFd<'_>) {
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: the kernel reads `linger`, as long as it is.
     check(unsafe {
         libc::setsockopt(

@@ -10,8 +10,7 @@ use std::io;
 use std::os::raw::c_int;
 
 /// Errors with a number of their own.
-pub(super) const SYSTEM_ERRORS: &[(c_int, &str, &str)] =
-    &[(78, "ENOSYS", "Function not implemented")];
+pub(super) const SYSTEM_ERRORS: &[(c_int, &str, &str)] = &[(78, "ENOSYS", "Function not implemented")];
 
 const FLAGS: Names = names![
     ffi::EV_ADD,

@@ -63,9 +63,7 @@ pub(super) fn describe(error: &io::Error) -> Option<(&'static str, &'static str)
     let number = error.raw_os_error()?;
     let mut errors = ERRORS.iter().chain(SYSTEM_ERRORS);
     let listed = errors.find(|(listed, ..)| *listed == number);
-    listed
-        .map(|&(_, name, text)| (name, text))
-        .or_else(|| by_kind(error.kind()))
+    listed.map(|&(_, name, text)| (name, text)).or_else(|| by_kind(error.kind()))
 }
 
 /// One write for the whole line, so that threads do not mix. A closed standard error is no reason to fail. Not std's
@@ -91,11 +89,7 @@ impl<'a, T> Records<'a, T> {
     /// The first `count` records are initialized and stay so for as long as this lives.
     #[inline(always)]
     pub(crate) unsafe fn new(first: *const T, count: c_int) -> Records<'a, T> {
-        Records {
-            first,
-            count,
-            buffer: PhantomData,
-        }
+        Records { first, count, buffer: PhantomData }
     }
 }
 

@@ -87,18 +87,9 @@ pub fn said_of(events: &[Event], token: Token) -> Option<Said> {
 pub fn expect_event(poll: &mut Poll, token: Token) -> Said {
     let mut events = Events::with_capacity(16);
     let n = poll.poll_timeout(&mut events, DEADLINE).expect("a poll");
-    assert_eq!(
-        n,
-        events.len(),
-        "a poll returns how many events it delivered"
-    );
+    assert_eq!(n, events.len(), "a poll returns how many events it delivered");
     assert!(n > 0, "no event for token {} before the deadline", token);
-    assert!(
-        events.iter().all(|event| event.id() == token),
-        "{:?}, not only of {}",
-        events,
-        token
-    );
+    assert!(events.iter().all(|event| event.id() == token), "{:?}, not only of {}", events, token);
     said_of(&events, token).unwrap()
 }
 
@@ -128,11 +119,7 @@ pub fn expect_nothing(poll: &mut Poll) {
 pub fn expect_closed<T: std::fmt::Debug>(result: io::Result<T>) {
     let error = result.expect_err("the queue is closed");
     assert_eq!(error.kind(), ErrorKind::Interrupted);
-    assert_eq!(
-        error.raw_os_error(),
-        None,
-        "nothing else can be mistaken for it"
-    );
+    assert_eq!(error.raw_os_error(), None, "nothing else can be mistaken for it");
 }
 
 #[track_caller]
@@ -209,13 +196,7 @@ mod unix {
     extern "C" {
         fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
         fn pipe(fds: *mut c_int) -> c_int;
-        fn setsockopt(
-            fd: c_int,
-            level: c_int,
-            name: c_int,
-            value: *const c_void,
-            length: u32,
-        ) -> c_int;
+        fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, length: u32) -> c_int;
     }
 
     /// Has a stream give up at once, by a reset, when it is closed.
@@ -237,15 +218,7 @@ mod unix {
         let length = size_of::<[c_int; 2]>() as u32;
         // A connection that has ended in both directions may refuse: there is nothing left to reset.
         // SAFETY: the kernel reads `length` bytes of `linger`.
-        unsafe {
-            setsockopt(
-                stream.as_raw_fd(),
-                SOL_SOCKET,
-                SO_LINGER,
-                linger.as_ptr().cast(),
-                length,
-            )
-        };
+        unsafe { setsockopt(stream.as_raw_fd(), SOL_SOCKET, SO_LINGER, linger.as_ptr().cast(), length) };
     }
 
     /// The descriptor's flags, `None` if it is not open.
@@ -258,9 +231,7 @@ mod unix {
 
     /// The descriptors that are open now.
     pub fn open_descriptors() -> Vec<c_int> {
-        (0..4096)
-            .filter(|fd| descriptor_flags(*fd).is_some())
-            .collect()
+        (0..4096).filter(|fd| descriptor_flags(*fd).is_some()).collect()
     }
 
     /// How many descriptors are open now.
@@ -273,12 +244,7 @@ mod unix {
     pub fn pipe_pair() -> (OwnedFd, OwnedFd) {
         let mut fds = [-1; 2];
         // SAFETY: the kernel writes two descriptors, and there is room for two.
-        assert_eq!(
-            unsafe { pipe(fds.as_mut_ptr()) },
-            0,
-            "{}",
-            io::Error::last_os_error()
-        );
+        assert_eq!(unsafe { pipe(fds.as_mut_ptr()) }, 0, "{}", io::Error::last_os_error());
         // SAFETY: both were just made and nobody else knows them.
         let [read, write] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         (read, write)
@@ -296,13 +262,7 @@ mod windows {
 
     #[link(name = "ws2_32")]
     extern "system" {
-        fn setsockopt(
-            socket: RawSocket,
-            level: i32,
-            name: i32,
-            value: *const c_void,
-            length: i32,
-        ) -> i32;
+        fn setsockopt(socket: RawSocket, level: i32, name: i32, value: *const c_void, length: i32) -> i32;
     }
 
     /// Has a stream give up at once, by a reset, when it is closed.
@@ -314,15 +274,7 @@ mod windows {
         let length = size_of::<[u16; 2]>() as i32;
         // A connection that has ended in both directions may refuse: there is nothing left to reset.
         // SAFETY: Winsock reads `length` bytes of `linger`.
-        unsafe {
-            setsockopt(
-                stream.as_raw_socket(),
-                SOL_SOCKET,
-                SO_LINGER,
-                linger.as_ptr().cast(),
-                length,
-            )
-        };
+        unsafe { setsockopt(stream.as_raw_socket(), SOL_SOCKET, SO_LINGER, linger.as_ptr().cast(), length) };
     }
 
     #[link(name = "kernel32")]

@@ -5,12 +5,7 @@
 #![no_std]
 
 /// The module under test.
-#[allow(
-    dead_code,
-    non_camel_case_types,
-    non_snake_case,
-    non_upper_case_globals
-)]
+#[allow(dead_code, non_camel_case_types, non_snake_case, non_upper_case_globals)]
 mod ffi {
     include!(concat!(env!("OUT_DIR"), "/ffi.rs"));
 }
@@ -154,8 +149,7 @@ macro_rules! same_number {
     ($ours:expr, $other:expr) => {{
         let (ours, other) = ($ours as i128, $other as i128);
         let bits = 8 * size_of_val(&$ours) as u32;
-        ours == other
-            || size_of_val(&$ours) == size_of_val(&$other) && (ours ^ other) << (128 - bits) == 0
+        ours == other || size_of_val(&$ours) == size_of_val(&$other) && (ours ^ other) << (128 - bits) == 0
     }};
 }
 

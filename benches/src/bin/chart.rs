@@ -62,16 +62,9 @@ fn main() {
     let mut body = String::new();
     let mut y = TOP;
     for Group { title, case, bars } in GROUPS {
-        let _ = writeln!(
-            body,
-            "<text x='{}' y='{}' class='title'>{title}</text>",
-            10,
-            y + BAR - 2.0
-        );
+        let _ = writeln!(body, "<text x='{}' y='{}' class='title'>{title}</text>", 10, y + BAR - 2.0);
         for name in *bars {
-            let found = ratios
-                .iter()
-                .find(|ratio| ratio.0 == *case && ratio.1 == *name);
+            let found = ratios.iter().find(|ratio| ratio.0 == *case && ratio.1 == *name);
             let Some((.., ratio)) = found else {
                 panic!("{case}, {name} is not in the results");
             };

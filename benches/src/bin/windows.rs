@@ -40,12 +40,7 @@ impl Minimio {
         let poll = minimio::Poll::new().unwrap();
         let stream = minimio::TcpStream::from_std(stream).unwrap();
         poll.registry().register(&stream, 7, interests).unwrap();
-        Minimio {
-            poll,
-            events: minimio::Events::with_capacity(16),
-            stream,
-            interests,
-        }
+        Minimio { poll, events: minimio::Events::with_capacity(16), stream, interests }
     }
 }
 
@@ -58,10 +53,7 @@ impl Library for Minimio {
     fn answer(&mut self) {
         drain(&mut self.stream, self.interests.is_edge());
         if self.interests.is_oneshot() {
-            self.poll
-                .registry()
-                .reregister(&self.stream, 7, self.interests)
-                .unwrap();
+            self.poll.registry().reregister(&self.stream, 7, self.interests).unwrap();
         }
     }
 }
@@ -77,14 +69,8 @@ impl Mio {
         stream.set_nonblocking(true).unwrap();
         let mut stream = mio::net::TcpStream::from_std(stream);
         let poll = mio::Poll::new().unwrap();
-        poll.registry()
-            .register(&mut stream, mio::Token(7), mio::Interest::READABLE)
-            .unwrap();
-        Mio {
-            poll,
-            events: mio::Events::with_capacity(16),
-            stream,
-        }
+        poll.registry().register(&mut stream, mio::Token(7), mio::Interest::READABLE).unwrap();
+        Mio { poll, events: mio::Events::with_capacity(16), stream }
     }
 }
 
@@ -133,8 +119,5 @@ fn main() {
             answers += allocator::allocations() - between;
         }
     }
-    println!(
-        "{polls} allocations in {} polls, {answers} after them",
-        rounds - WARM_UP
-    );
+    println!("{polls} allocations in {} polls, {answers} after them", rounds - WARM_UP);
 }

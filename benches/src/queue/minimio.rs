@@ -42,10 +42,7 @@ impl<const MODE: u8> Queue for Minimio<MODE> {
     type Registry = minimio::Registry;
 
     fn new(capacity: usize) -> Self {
-        Minimio {
-            poll: Poll::new().unwrap(),
-            events: Events::with_capacity(capacity),
-        }
+        Minimio { poll: Poll::new().unwrap(), events: Events::with_capacity(capacity) }
     }
 
     #[inline]

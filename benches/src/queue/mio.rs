@@ -15,15 +15,13 @@ impl Registry for mio::Registry {
     #[inline]
     fn add(&self, fd: BorrowedFd<'_>, token: usize, _mode: Mode) {
         let fd = fd.as_raw_fd();
-        self.register(&mut SourceFd(&fd), Token(token), Interest::READABLE)
-            .unwrap();
+        self.register(&mut SourceFd(&fd), Token(token), Interest::READABLE).unwrap();
     }
 
     #[inline]
     fn change(&self, fd: BorrowedFd<'_>, token: usize, _mode: Mode) {
         let fd = fd.as_raw_fd();
-        self.reregister(&mut SourceFd(&fd), Token(token), Interest::READABLE)
-            .unwrap();
+        self.reregister(&mut SourceFd(&fd), Token(token), Interest::READABLE).unwrap();
     }
 
     #[inline]
@@ -40,10 +38,7 @@ impl Queue for Mio {
     type Registry = mio::Registry;
 
     fn new(capacity: usize) -> Self {
-        Mio {
-            poll: Poll::new().unwrap(),
-            events: Events::with_capacity(capacity),
-        }
+        Mio { poll: Poll::new().unwrap(), events: Events::with_capacity(capacity) }
     }
 
     #[inline]

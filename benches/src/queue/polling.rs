@@ -31,8 +31,7 @@ impl Registry for Poller {
 
     #[inline]
     fn change(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
-        self.modify_with_mode(fd, Event::readable(token), poll_mode(mode))
-            .unwrap();
+        self.modify_with_mode(fd, Event::readable(token), poll_mode(mode)).unwrap();
     }
 
     #[inline]

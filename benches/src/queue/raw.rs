@@ -47,10 +47,7 @@ fn mask(mode: Mode) -> u32 {
 impl Epoll {
     #[inline]
     fn control(&self, op: c_int, fd: BorrowedFd<'_>, events: u32, token: usize) {
-        let mut event = libc::epoll_event {
-            events,
-            u64: token as u64,
-        };
+        let mut event = libc::epoll_event { events, u64: token as u64 };
         // SAFETY: `event` outlives the call, which copies it.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), op, fd.as_raw_fd(), &mut event) });
     }
@@ -94,8 +91,7 @@ impl<const MODE: u8> Queue for Raw<MODE> {
 
     #[inline]
     fn poll(&mut self, limit: Option<i32>, mut ready: impl FnMut(&Epoll, usize)) {
-        const READABLE: u32 =
-            (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+        const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32;
         let (epoll, room) = (self.epoll.0.as_raw_fd(), self.events.len() as c_int);
         let limit = limit.unwrap_or(-1);
         // SAFETY: `events` has room for `room` records.
@@ -127,8 +123,6 @@ impl Wake for RawWaker {
     fn wake(&self) {
         let one = 1u64;
         // SAFETY: the kernel reads the 8 bytes of `one`.
-        check(
-            unsafe { libc::write(self.0.as_raw_fd(), std::ptr::from_ref(&one).cast(), 8) } as c_int,
-        );
+        check(unsafe { libc::write(self.0.as_raw_fd(), std::ptr::from_ref(&one).cast(), 8) } as c_int);
     }
 }

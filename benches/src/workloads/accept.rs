@@ -19,12 +19,7 @@ pub fn run(plan: Plan, report: &mut Report) {
     let mut contestants = crate::contestants!(round as fn(usize) -> f64);
     let samples = take_turns(&mut contestants, plan.rounds, |round| round(plan.length));
     let name = "accept, register, close";
-    report.scattered(
-        "accept",
-        name,
-        "ns of the server for each connection",
-        &samples,
-    );
+    report.scattered("accept", name, "ns of the server for each connection", &samples);
     println!("  Connections for each second of the server's processor time, median:");
     for sample in &samples {
         let each = crate::report::median(&sample.values);
@@ -68,11 +63,7 @@ impl<Q: Queue> Server<Q> {
         listener.set_nonblocking(true).unwrap();
         let queue = Q::new(256);
         queue.registry().add(listener.as_fd(), LISTENER, Q::MODE);
-        Server {
-            queue,
-            listener,
-            connections: Vec::with_capacity(BATCH),
-        }
+        Server { queue, listener, connections: Vec::with_capacity(BATCH) }
     }
 
     fn clients(&self) -> Vec<TcpStream> {
@@ -86,11 +77,7 @@ impl<Q: Queue> Server<Q> {
     }
 
     fn accept(&mut self) {
-        let Server {
-            queue,
-            listener,
-            connections,
-        } = self;
+        let Server { queue, listener, connections } = self;
         connections.clear();
         while connections.len() < BATCH {
             queue.poll(None, |registry, token| {
@@ -108,18 +95,13 @@ impl<Q: Queue> Server<Q> {
     }
 
     fn close(&mut self) {
-        let Server {
-            queue, connections, ..
-        } = self;
+        let Server { queue, connections, .. } = self;
         let mut open = connections.len();
         while open > 0 {
             queue.poll(None, |registry, token| {
                 if let Some(stream) = connections[token].take() {
                     // The end of the stream, or the reset.
-                    assert!(matches!(
-                        sys::read(stream.as_fd(), &mut [0; 64]),
-                        None | Some(0)
-                    ));
+                    assert!(matches!(sys::read(stream.as_fd(), &mut [0; 64]), None | Some(0)));
                     if Q::REMOVE_BEFORE_CLOSE {
                         registry.remove(stream.as_fd());
                     }

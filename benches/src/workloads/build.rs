@@ -29,9 +29,7 @@ pub fn run(rounds: usize, report: &mut Report) {
         .zip(&built)
         .map(|(library, built)| {
             let median = |value: fn(&Built) -> f64| {
-                Some(crate::report::median(
-                    &built.iter().map(value).collect::<Vec<_>>(),
-                ))
+                Some(crate::report::median(&built.iter().map(value).collect::<Vec<_>>()))
             };
             let row = vec![
                 median(|b| b.wall),
@@ -44,15 +42,10 @@ pub fn run(rounds: usize, report: &mut Report) {
         .collect();
     report.exact("build", "cargo build --release", &cases, &rows);
     println!("  crates: the library and what it needs, without the server itself.");
-    let [_, ours, mio, polling] = &rows[..] else {
-        unreachable!()
-    };
+    let [_, ours, mio, polling] = &rows[..] else { unreachable!() };
     for (column, case) in cases.iter().enumerate().take(3) {
         let holds = ours.1[column] <= mio.1[column] && ours.1[column] <= polling.1[column];
-        report.bound(
-            format!("build, {case}: minimio no more than mio and polling"),
-            holds,
-        );
+        report.bound(format!("build, {case}: minimio no more than mio and polling"), holds);
     }
 }
 

@@ -38,33 +38,20 @@ pub fn run(plan: Plan, report: &mut Report) {
     report.title("Echo over TCP on loopback, 64 bytes");
     let all = connect(512);
     for count in [1, 64, 512] {
-        let case = Case {
-            connections: &all[..count],
-            times: (plan.length * 512 / count).max(4),
-        };
+        let case = Case { connections: &all[..count], times: (plan.length * 512 / count).max(4) };
         let mut contestants = crate::contestants!(round as fn(&Case) -> f64);
         let samples = take_turns(&mut contestants, plan.rounds, |round| round(&case));
         let name = format!("echo, {count} connections");
-        report.scattered(
-            "echo",
-            &name,
-            "ns of the server for each round trip",
-            &samples,
-        );
+        report.scattered("echo", &name, "ns of the server for each round trip", &samples);
         report.ratio_bound(&name, 1.02, &samples);
         let best = |library: &str| {
             let of = |s: &&crate::contestants::Samples| s.contestant.starts_with(library);
-            let medians = samples
-                .iter()
-                .filter(of)
-                .map(|s| crate::report::median(&s.values));
+            let medians = samples.iter().filter(of).map(|s| crate::report::median(&s.values));
             medians.fold(f64::INFINITY, f64::min)
         };
         let (ours, mio) = (best("minimio"), best("mio"));
-        report.bound(
-            format!("{name}, best mode: {ours:.0} ns, no slower than mio with {mio:.0}"),
-            ours <= mio,
-        );
+        report
+            .bound(format!("{name}, best mode: {ours:.0} ns, no slower than mio with {mio:.0}"), ours <= mio);
     }
 }
 
@@ -98,9 +85,7 @@ pub fn probe<Q: Queue>(connections: usize, rounds: usize) {
 fn watch<Q: Queue>(connections: &[Connection]) -> Q {
     let queue = Q::new(1024);
     for (token, connection) in connections.iter().enumerate() {
-        queue
-            .registry()
-            .add(connection.server.as_fd(), token, Q::MODE);
+        queue.registry().add(connection.server.as_fd(), token, Q::MODE);
     }
     queue
 }
@@ -114,10 +99,7 @@ fn write_all(connections: &[Connection]) {
 fn read_all(connections: &[Connection]) {
     let mut buffer = [0; 1024];
     for connection in connections {
-        assert_eq!(
-            sys::read(connection.client.as_fd(), &mut buffer),
-            Some(MESSAGE.len())
-        );
+        assert_eq!(sys::read(connection.client.as_fd(), &mut buffer), Some(MESSAGE.len()));
     }
 }
 

@@ -36,17 +36,11 @@ pub fn run(plan: Plan, report: &mut Report) {
     for count in [10, 1000, 100_000] {
         let mut contestants = crate::contestants!(set_up as fn() -> Box<dyn Idle>)
             .into_iter()
-            .map(|c| crate::contestants::Contestant {
-                library: c.library,
-                mode: c.mode,
-                run: (c.run)(),
-            })
+            .map(|c| crate::contestants::Contestant { library: c.library, mode: c.mode, run: (c.run)() })
             .collect::<Vec<_>>();
         let mut holders = Vec::new();
         for start in (0..count).step_by(BATCH) {
-            let idle: Vec<_> = (start..count.min(start + BATCH))
-                .map(|_| Signal::eventfd())
-                .collect();
+            let idle: Vec<_> = (start..count.min(start + BATCH)).map(|_| Signal::eventfd()).collect();
             for contestant in &contestants {
                 contestant.run.add(&idle);
             }

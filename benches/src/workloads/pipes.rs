@@ -21,11 +21,7 @@ pub fn run(plan: Plan, report: &mut Report) {
     let all: Vec<_> = (0..10_000).map(|_| Signal::pipe()).collect();
     for count in [100, 1000, 10_000] {
         for active in [1, 100] {
-            let case = Case {
-                pipes: &all[..count],
-                active,
-                runs: plan.length,
-            };
+            let case = Case { pipes: &all[..count], active, runs: plan.length };
             let mut contestants = crate::contestants!(round as fn(&Case) -> f64);
             let samples = take_turns(&mut contestants, plan.rounds, |round| round(&case));
             let name = format!("pipes, {count}, {active} active");

@@ -16,10 +16,7 @@ type Round = fn(&Case) -> f64;
 
 pub fn run(plan: Plan, report: &mut Report) {
     report.title("Registering, 1000 sources");
-    let case = Case {
-        signals: (0..1000).map(|_| Signal::eventfd()).collect(),
-        times: plan.length,
-    };
+    let case = Case { signals: (0..1000).map(|_| Signal::eventfd()).collect(), times: plan.length };
     let mut compare = |name: &str, mut contestants: Vec<Contestant<Round>>| {
         let samples = take_turns(&mut contestants, plan.rounds, |round| round(&case));
         report.scattered("register", name, "ns for each source", &samples);
@@ -29,14 +26,8 @@ pub fn run(plan: Plan, report: &mut Report) {
         contestants.retain(|contestant| contestant.mode == mode);
         contestants
     };
-    compare(
-        "register + deregister",
-        crate::contestants!(register as Round, any mode),
-    );
-    compare(
-        "reregister",
-        crate::contestants!(reregister as Round, any mode),
-    );
+    compare("register + deregister", crate::contestants!(register as Round, any mode));
+    compare("reregister", crate::contestants!(reregister as Round, any mode));
     let all = crate::contestants!(rearm as Round);
     compare("re-arm one-shot", of_mode(all, Mode::OneShot));
     let all = crate::contestants!(change as Round);
@@ -46,9 +37,7 @@ pub fn run(plan: Plan, report: &mut Report) {
 /// A queue that watches them all.
 fn watch<Q: Queue>(case: &Case) -> Q {
     let queue = Q::new(case.signals.len());
-    each(case, |signal, token| {
-        queue.registry().add(signal.as_fd(), token, Q::MODE)
-    });
+    each(case, |signal, token| queue.registry().add(signal.as_fd(), token, Q::MODE));
     queue
 }
 
@@ -72,9 +61,7 @@ fn timed(case: &Case, mut work: impl FnMut(), mut between: impl FnMut()) -> f64 
 fn register<Q: Queue>(case: &Case) -> f64 {
     let queue = Q::new(1);
     let work = || {
-        each(case, |signal, token| {
-            queue.registry().add(signal.as_fd(), token, Q::MODE)
-        });
+        each(case, |signal, token| queue.registry().add(signal.as_fd(), token, Q::MODE));
         each(case, |signal, _| queue.registry().remove(signal.as_fd()));
     };
     timed(case, work, || {})
@@ -82,11 +69,7 @@ fn register<Q: Queue>(case: &Case) -> f64 {
 
 fn reregister<Q: Queue>(case: &Case) -> f64 {
     let queue = watch::<Q>(case);
-    let work = || {
-        each(case, |signal, token| {
-            queue.registry().change(signal.as_fd(), token, Q::MODE)
-        })
-    };
+    let work = || each(case, |signal, token| queue.registry().change(signal.as_fd(), token, Q::MODE));
     timed(case, work, || {})
 }
 
@@ -99,11 +82,7 @@ fn rearm<Q: Queue>(case: &Case) -> f64 {
         let mut reported = 0;
         queue.poll(None, |_, _| reported += 1);
         assert_eq!(reported, case.signals.len());
-        watch.time(|| {
-            each(case, |signal, token| {
-                queue.registry().change(signal.as_fd(), token, Q::MODE)
-            })
-        });
+        watch.time(|| each(case, |signal, token| queue.registry().change(signal.as_fd(), token, Q::MODE)));
     }
     each(case, |signal, _| assert!(signal.empty()));
     watch.nanos() / (case.times * case.signals.len()) as f64
@@ -112,12 +91,8 @@ fn rearm<Q: Queue>(case: &Case) -> f64 {
 fn change<Q: Queue>(case: &Case) -> f64 {
     let queue = watch::<Q>(case);
     let work = || {
-        each(case, |signal, token| {
-            queue.registry().change(signal.as_fd(), token, Mode::Edge)
-        });
-        each(case, |signal, token| {
-            queue.registry().change(signal.as_fd(), token, Mode::Level)
-        });
+        each(case, |signal, token| queue.registry().change(signal.as_fd(), token, Mode::Edge));
+        each(case, |signal, token| queue.registry().change(signal.as_fd(), token, Mode::Level));
     };
     timed(case, work, || {}) / 2.0
 }

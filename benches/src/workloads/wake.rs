@@ -21,20 +21,12 @@ pub fn run(plan: Plan, report: &mut Report) {
     report.ratio_bound(case, 1.02, &samples);
 
     let mut contestants = crate::contestants!(many as Round, any mode);
-    let samples = take_turns(&mut contestants, plan.rounds, |round| {
-        round(20 * plan.length)
-    });
+    let samples = take_turns(&mut contestants, plan.rounds, |round| round(20 * plan.length));
     let case = "100 wakes before one poll";
     report.scattered("wake", case, "ns for each hundred", &samples);
-    for sample in samples
-        .iter()
-        .filter(|s| s.contestant.starts_with("minimio"))
-    {
+    for sample in samples.iter().filter(|s| s.contestant.starts_with("minimio")) {
         let ratio = median(&sample.ratios);
-        report.bound(
-            format!("{case}: {ratio:.3} of eventfd writes, at most 0.1"),
-            ratio <= 0.1,
-        );
+        report.bound(format!("{case}: {ratio:.3} of eventfd writes, at most 0.1"), ratio <= 0.1);
     }
 }
 

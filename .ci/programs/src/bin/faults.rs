@@ -78,21 +78,12 @@ const STORIES: [(&str, Story); 23] = [
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (story, error) = (arguments.next().unwrap(), arguments.next().unwrap());
-    let (_, story) = STORIES
-        .iter()
-        .find(|(name, _)| *name == story)
-        .expect("a story");
-    let (_, errno) = ERRORS
-        .iter()
-        .find(|(name, _)| *name == error)
-        .expect("an error");
+    let (_, story) = STORIES.iter().find(|(name, _)| *name == story).expect("a story");
+    let (_, errno) = ERRORS.iter().find(|(name, _)| *name == error).expect("an error");
     // Opened before, so that all that is opened after must be gone in the end.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let before = open_descriptors();
-    story(Fault {
-        errno: *errno,
-        listener: &listener,
-    });
+    story(Fault { errno: *errno, listener: &listener });
     assert_eq!(open_descriptors(), before, "descriptors leak");
     works(&mut Poll::new().unwrap(), &listener);
     assert_eq!(open_descriptors(), before, "descriptors leak");
@@ -100,9 +91,8 @@ fn main() {
 
 fn open_descriptors() -> Vec<String> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
-    let mut numbers: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut numbers: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -142,9 +132,7 @@ fn works(poll: &mut Poll, listener: &TcpListener) {
     peer.write_all(b"x").unwrap();
     assert_eq!(poll.poll(&mut events, SOON).unwrap(), 1);
     assert_eq!(events[0].id(), 101);
-    registrator
-        .reregister(&stream, 102, READABLE | LEVEL)
-        .unwrap();
+    registrator.reregister(&stream, 102, READABLE | LEVEL).unwrap();
     assert_eq!(poll.poll(&mut events, SOON).unwrap(), 1);
     assert_eq!(events[0].id(), 102);
     registrator.deregister(&stream).unwrap();
@@ -155,21 +143,12 @@ fn works(poll: &mut Poll, listener: &TcpListener) {
         assert_eq!(events[0].id(), 103);
     }
     assert_eq!(poll.poll(&mut events, Some(1)).unwrap(), 0);
-    assert_eq!(
-        poll.poll_timeout(&mut events, Duration::from_micros(300))
-            .unwrap(),
-        0
-    );
+    assert_eq!(poll.poll_timeout(&mut events, Duration::from_micros(300)).unwrap(), 0);
 }
 
 /// The source is known to the queue under this token, or not at all.
 #[track_caller]
-fn is_known_as(
-    poll: &mut Poll,
-    stream: &TcpStream,
-    peer: &mut net::TcpStream,
-    token: Option<usize>,
-) {
+fn is_known_as(poll: &mut Poll, stream: &TcpStream, peer: &mut net::TcpStream, token: Option<usize>) {
     let mut events = Events::with_capacity(8);
     peer.write_all(b"x").unwrap();
     match token {
@@ -189,10 +168,7 @@ fn is_known_as(
 #[track_caller]
 fn is_closed<T: Debug>(result: io::Result<T>) {
     let error = result.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.raw_os_error()),
-        (ErrorKind::Interrupted, None)
-    );
+    assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Interrupted, None));
 }
 
 fn new(fault: Fault) {
@@ -289,11 +265,7 @@ fn wait_on(fault: Fault) {
         let begin = Instant::now();
         assert_eq!(poll.poll_timeout(&mut events, timeout).unwrap(), 0);
         let took = begin.elapsed();
-        assert!(
-            took >= timeout && took < Duration::from_secs(5),
-            "{:?}",
-            took
-        );
+        assert!(took >= timeout && took < Duration::from_secs(5), "{:?}", took);
     }
     let (stream, mut peer) = fault.pair();
     for timeout in [None, Some(5000)] {

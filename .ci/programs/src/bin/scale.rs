@@ -95,10 +95,7 @@ fn main() -> io::Result<()> {
     let wanted = arguments.first().map_or(20_000, |n| n.parse().unwrap());
     // Some descriptors are needed besides.
     let count = wanted.min(limit - 64);
-    println!(
-        "{} connections; the hard limit is {} descriptors",
-        count, limit
-    );
+    println!("{} connections; the hard limit is {} descriptors", count, limit);
     let before = (open_descriptors(), HEAP.load(Ordering::Relaxed));
     Server::new(count)?.run()?;
     assert_eq!(open_descriptors(), before.0, "descriptors leak");
@@ -160,11 +157,7 @@ impl Connection {
         for bytes in self.input[..whole].chunks(8) {
             let word = u64::from_le_bytes(bytes.try_into().unwrap());
             let (name, number) = ((word >> 32) as usize, word as u32 as usize);
-            assert_eq!(
-                *self.name.get_or_insert(name),
-                name,
-                "another one's message"
-            );
+            assert_eq!(*self.name.get_or_insert(name), name, "another one's message");
             if number == SEND_MUCH {
                 self.output.extend_from_slice(much);
             } else {
@@ -192,13 +185,8 @@ impl Connection {
         }
         if unsent != self.waits_for_room {
             self.waits_for_room = unsent;
-            let interests = if unsent {
-                READABLE | WRITABLE
-            } else {
-                READABLE
-            };
-            poll.registry()
-                .reregister(&self.stream, token, interests | LEVEL)?;
+            let interests = if unsent { READABLE | WRITABLE } else { READABLE };
+            poll.registry().reregister(&self.stream, token, interests | LEVEL)?;
         }
         Ok(())
     }
@@ -248,12 +236,8 @@ impl Server {
             .spawn()?;
         let mut orders = clients.stdin.take().unwrap();
         let mut answers = BufReader::new(clients.stdout.take().unwrap());
-        self.poll
-            .registry()
-            .register(&self.listener, LISTENER, READABLE | LEVEL)?;
-        self.poll
-            .registry()
-            .register(answers.get_ref(), ANSWERS, READABLE | LEVEL)?;
+        self.poll.registry().register(&self.listener, LISTENER, READABLE | LEVEL)?;
+        self.poll.registry().register(answers.get_ref(), ANSWERS, READABLE | LEVEL)?;
 
         for order in ["storm", "few", "all", "slow", "close"] {
             let (begin, polls) = (Instant::now(), self.polls);
@@ -272,10 +256,7 @@ impl Server {
             match order {
                 "storm" => self.register_all()?,
                 "slow" => {
-                    println!(
-                        "       {} times a connection had to wait for room",
-                        self.blocked
-                    );
+                    println!("       {} times a connection had to wait for room", self.blocked);
                     assert!(self.blocked >= SLOW);
                 }
                 _ => {}
@@ -337,9 +318,7 @@ impl Server {
         }
         let (begin, heap) = (Instant::now(), HEAP.load(Ordering::Relaxed));
         for (token, connection) in self.connections.iter().flatten().enumerate() {
-            self.poll
-                .registry()
-                .register(&connection.stream, token, READABLE | LEVEL)?;
+            self.poll.registry().register(&connection.stream, token, READABLE | LEVEL)?;
         }
         println!(
             "       {} registered, {} ns and {} bytes of heap each{}",
@@ -352,9 +331,7 @@ impl Server {
     }
 
     fn talk(&mut self, token: Token, event: &Event) -> io::Result<()> {
-        let connection = self.connections[token]
-            .as_mut()
-            .expect("closed ones are silent");
+        let connection = self.connections[token].as_mut().expect("closed ones are silent");
         let ended = event.is_readable() && connection.read(&self.much)?;
         let waited = connection.waits_for_room;
         connection.write(&self.poll, token)?;
@@ -372,9 +349,7 @@ impl Server {
 fn kernel_memory() -> String {
     let slabs = std::fs::read_to_string("/proc/slabinfo").unwrap_or_default();
     let size = |name: &str| -> Option<usize> {
-        let line = slabs
-            .lines()
-            .find(|line| line.split(' ').next() == Some(name))?;
+        let line = slabs.lines().find(|line| line.split(' ').next() == Some(name))?;
         line.split_ascii_whitespace().nth(3)?.parse().ok()
     };
     // The second one is often kept among others of its size, and then not told.
@@ -487,9 +462,7 @@ impl Clients {
             assert_eq!(bytes, message(token, self.heard[token]), "lost or doubled");
             self.heard[token] += 1;
         }
-        self.poll
-            .registry()
-            .reregister(&self.streams[token], token, READABLE)?;
+        self.poll.registry().reregister(&self.streams[token], token, READABLE)?;
         Ok(got / 8)
     }
 
@@ -498,10 +471,7 @@ impl Clients {
         let few: Vec<usize> = (0..FEW).map(|n| n * self.count / FEW).collect();
         self.talk(&few, TALKS)?;
         let trip = begin.elapsed().as_micros() as usize / (few.len() * TALKS);
-        Ok(format!(
-            "{} of {} talk, {} us each round trip",
-            FEW, self.count, trip
-        ))
+        Ok(format!("{} of {} talk, {} us each round trip", FEW, self.count, trip))
     }
 
     /// Round trips on some connections, side by side. Returns the longest.
@@ -509,10 +479,7 @@ impl Clients {
         let mut asked = vec![Instant::now(); self.count];
         let mut longest = Duration::ZERO;
         let goal = self.heard.iter().sum::<usize>() + tokens.len() * times;
-        let end: Vec<usize> = tokens
-            .iter()
-            .map(|token| self.said[*token] + times)
-            .collect();
+        let end: Vec<usize> = tokens.iter().map(|token| self.said[*token] + times).collect();
         for token in tokens {
             self.say(*token)?;
         }
@@ -553,10 +520,7 @@ impl Clients {
         assert_eq!(self.said, self.heard);
         let count = self.count * MESSAGES;
         let rate = count as f64 / begin.elapsed().as_secs_f64();
-        Ok(format!(
-            "{} messages there and back, {:.0} per second",
-            count, rate
-        ))
+        Ok(format!("{} messages there and back, {:.0} per second", count, rate))
     }
 
     fn slow(&mut self) -> io::Result<String> {
@@ -569,9 +533,7 @@ impl Clients {
         let longest = self.talk(&others, 20)?;
         // Now they read all of it, in pieces.
         for token in 0..SLOW {
-            self.poll
-                .registry()
-                .register(&self.streams[token], token, READABLE | LEVEL)?;
+            self.poll.registry().register(&self.streams[token], token, READABLE | LEVEL)?;
         }
         let mut read = [0; SLOW];
         let mut buffer = vec![0; 5000];
@@ -601,11 +563,8 @@ fn one_among_many() -> io::Result<()> {
     const NUMBERS: usize = 320;
     let mut poll = Poll::new()?;
     let (mut near, mut far) = UnixStream::pair()?;
-    poll.registry()
-        .register(&near, usize::MAX, READABLE | LEVEL)?;
-    let numbers: Vec<UnixStream> = (0..NUMBERS)
-        .map(|_| UnixStream::pair().unwrap().0)
-        .collect();
+    poll.registry().register(&near, usize::MAX, READABLE | LEVEL)?;
+    let numbers: Vec<UnixStream> = (0..NUMBERS).map(|_| UnixStream::pair().unwrap().0).collect();
     let mut files = Vec::new();
     let mut registered = 1;
     let mut events = Events::with_capacity(64);
@@ -621,8 +580,7 @@ fn one_among_many() -> io::Result<()> {
             assert_eq!(unsafe { dup2(file.as_raw_fd(), number) }, number);
             // SAFETY: it is open, its owner lives in `numbers`.
             let duplicate: BorrowedFd<'_> = unsafe { BorrowedFd::borrow_raw(number) };
-            poll.registry()
-                .register(&duplicate.as_fd(), registered, READABLE | LEVEL)?;
+            poll.registry().register(&duplicate.as_fd(), registered, READABLE | LEVEL)?;
             registered += 1;
         }
         const TIMES: u32 = 20_000;
@@ -637,11 +595,7 @@ fn one_among_many() -> io::Result<()> {
             }
             best = best.min(begin.elapsed() / TIMES);
         }
-        println!(
-            "{:7} registrations: {} ns for write, poll and read of the one",
-            goal,
-            best.as_nanos()
-        );
+        println!("{:7} registrations: {} ns for write, poll and read of the one", goal, best.as_nanos());
     }
     Ok(())
 }
