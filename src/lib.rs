@@ -120,17 +120,13 @@ compile_error!(
      and IOCP (Windows); this system has none of them"
 );
 
-#[cfg(windows)]
-mod afd;
 mod contract;
 pub mod guide;
-mod stream;
+mod net;
 mod trace;
 #[cfg(unix)]
 mod unix;
 mod wait;
-#[cfg(windows)]
-mod winsock;
 
 pub use platform::{Event, Registrator, Selector, Source, TcpStream, Waker};
 

@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use crate::stream::TcpStream;
+pub use crate::net::TcpStream;
 pub use crate::unix::Source;
 pub(crate) use crate::unix::{connect, send_vectored, Edge};
 

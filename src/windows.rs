@@ -43,12 +43,17 @@
 //! any other socket we make sure, by a mark, that it still is the one that was registered before we ask by its number again.
 //! A record that nobody asks for any more goes when its number is registered again, or with the queue.
 //!
-//! The calls to the driver are in `afd.rs`, what concerns the sockets themselves is in `winsock.rs`.
+//! The calls to the driver are in `windows/afd.rs`, what concerns the sockets themselves is in `windows/winsock.rs`.
 
-use crate::afd::{self, FAILED, GONE, READ, WRITE};
+#[path = "windows/afd.rs"]
+pub(crate) mod afd;
+#[path = "windows/winsock.rs"]
+pub(crate) mod winsock;
+
+use self::afd::{FAILED, GONE, READ, WRITE};
+use self::winsock::base_socket;
 use crate::trace::{self, trace};
 use crate::wait::wait;
-use crate::winsock::base_socket;
 use crate::{closed, Events, Interests, Token};
 use std::collections::HashMap;
 use std::fmt;
@@ -61,9 +66,9 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-pub use crate::stream::TcpStream;
-pub use crate::winsock::Source;
-pub(crate) use crate::winsock::{connect, forbid_sigpipe, send_vectored};
+pub use self::winsock::Source;
+pub(crate) use self::winsock::{connect, forbid_sigpipe, send_vectored};
+pub use crate::net::TcpStream;
 
 /// The most packets taken out of the port in one call.
 const MAX_PACKETS: usize = 4096;

@@ -58,7 +58,9 @@ fn main() {
     let source = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../src");
     println!("cargo:rerun-if-changed={}", source.display());
     let mut module = String::new();
-    for entry in fs::read_dir(source).unwrap() {
+    // The platform files, and the folder of what only Windows has.
+    let folders = [source.clone(), source.join("windows")];
+    for entry in folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()) {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
         let is_for_target = match name {

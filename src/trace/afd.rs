@@ -1,10 +1,10 @@
 //! What the calls of Windows look like.
 
 use super::{list, names, Flags, Names};
-use crate::afd::ffi::{self, NTSTATUS};
 use crate::platform;
+use crate::platform::afd::ffi::{self, NTSTATUS};
 use crate::platform::ffi::{HANDLE, OVERLAPPED_ENTRY};
-use crate::winsock::ffi as winsock;
+use crate::platform::winsock::ffi as winsock;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
