@@ -65,6 +65,20 @@ def refuses(*arguments):
     assert err.strip() and "panicked" not in err, (arguments, err)
 
 
+def ends_with_its_reader():
+    """A program that nobody reads any more is over, without a panic. What it cannot print is said, and is a failure."""
+    process = start()
+    assert process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read().decode()
+    assert process.wait() == 0 and not err, (process.returncode, err)
+    if not RUNNER:
+        with open("/dev/full", "wb") as full:
+            process = start(stdout=full)
+            err = process.communicate()[1].decode()
+        assert process.returncode == 1 and "cannot print" in err and "panicked" not in err, (process.returncode, err)
+
+
 class Server:
     """A running server example. Everything it prints is kept in `lines`."""
 

@@ -1,21 +1,18 @@
-//! A dozen requests, one thread that waits for all of them.
+//! A dozen requests at once, and one thread that waits for all of them.
 //!
 //! Run:  cargo run --example delays                    it brings its own server, no network needed
 //!       cargo run --example delays -- HOST:PORT       the same against a real HTTP server
-//! See:  a timeline of the answers. They arrive in the order of their delays, not in the order they were asked for, and
-//!       all of them together take as long as the slowest one.
+//! See:  a timeline of the answers. They arrive in the order of their delays, not in the order they were asked for. All
+//!       of them together take as long as the slowest one, and the thread sleeps through almost all of it.
 //!
-//! Two threads share the work. The *reactor* owns the `Poll`: it sleeps in the kernel until sockets have news and passes
-//! their tokens on. The *executor* owns the requests: it sends them, registers their sockets through a
-//! `Registrator`, and reads whichever the reactor names. Frameworks for asynchronous Rust are built in this shape.
+//! A request connects, sends and reads, and no step ever blocks. When the next one would, the request asks the queue for an
+//! event, and the thread turns to another request. When none can go on, the thread sleeps in `poll` until the kernel has news.
 
-use minimio::{Events, Interests, Poll, Registrator, TcpStream, Token};
-use std::collections::HashMap;
+use minimio::{Events, Interests, Poll, TcpStream, Token};
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{self, TcpListener};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
+use std::net::{self, SocketAddr, TcpListener, ToSocketAddrs};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long our own server is asked to wait with each answer, in milliseconds.
@@ -45,154 +42,69 @@ fn run_with_own_server() -> Result<(), String> {
     run(&server, DELAYS.map(|delay| format!("/delay/{}", delay)))
 }
 
-/// Asks `server` for all `paths`, waits for all answers, and compares the times.
+/// Asks `server` for all `paths` at once and waits for all answers.
 fn run(server: &str, paths: [String; DELAYS.len()]) -> Result<(), String> {
-    let poll = Poll::new().map_err(|error| format!("cannot make an event queue: {}", error))?;
-    let registrator = poll.registrator();
-    let (sender, receiver) = mpsc::channel();
-    let reactor = start_reactor(poll, sender);
+    // Looking up a name blocks, so we do it once, before the loop.
+    let addresses = server.to_socket_addrs().map_err(|error| format!("cannot find {}: {}", server, error))?;
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    say(format_args!("1 thread waits for {} sockets: {} requests to {}\n", paths.len(), paths.len(), server));
 
-    say(format_args!("{} requests to {}", paths.len(), server));
-    let mut executor = Executor::new(registrator.clone(), receiver);
-    for (token, path) in paths.into_iter().enumerate() {
-        executor
-            .send_request(server, token, path)
-            .map_err(|error| format!("cannot ask {}: {}", server, error))?;
+    let cannot_wait = |error| format!("the event queue failed: {}", error);
+    let mut poll = Poll::new().map_err(cannot_wait)?;
+    let mut requests: Vec<Request> =
+        paths.into_iter().map(|path| Request::new(path, server, &addresses)).collect();
+    let mut tally = Tally::new();
+    for (token, request) in requests.iter_mut().enumerate() {
+        tally.note(token, request, &poll);
     }
-    let result = executor.run();
 
-    // The reactor sleeps in the kernel. Closing the loop wakes it up and ends it.
-    let closed = registrator.close_loop();
-    let ended = reactor.join().expect("the reactor does not panic");
-    result?;
-    closed.and(ended).map_err(|error| format!("the event queue failed: {}", error))?;
-    executor.say_proof()
-}
-
-/// The reactor: one thread that waits for every socket there is.
-fn start_reactor(mut poll: Poll, news: Sender<Token>) -> JoinHandle<io::Result<()>> {
-    thread::spawn(move || {
-        let mut events = Events::with_capacity(64);
-        loop {
-            match poll.poll(&mut events, None) {
-                Ok(_) => {}
-                // This is how a closed loop ends, and the only meaning of `Interrupted` here.
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            for event in &events {
-                if news.send(event.id()).is_err() {
-                    return Ok(()); // The executor is gone.
-                }
-            }
+    let mut events = Events::with_capacity(64);
+    while tally.answered.len() + tally.failed < requests.len() {
+        let left = PATIENCE.saturating_sub(tally.started.elapsed());
+        let fell_asleep = Instant::now();
+        poll.poll_timeout(&mut events, left).map_err(cannot_wait)?;
+        tally.asleep += fell_asleep.elapsed();
+        if events.is_empty() {
+            let open = requests.len() - tally.answered.len() - tally.failed;
+            return Err(format!("{} answers incomplete after {} s", open, PATIENCE.as_secs()));
         }
-    })
+        for event in &events {
+            tally.events += 1;
+            tally.note(event.id(), &mut requests[event.id()], &poll);
+        }
+    }
+    tally.say_gain()
 }
 
-/// The executor: all requests that are under way, and what is known of them.
-struct Executor {
-    registrator: Registrator,
-    news: Receiver<Token>,
+/// What is known of all requests together.
+struct Tally {
     started: Instant,
-    /// Requests without a complete answer.
-    waiting: HashMap<Token, Request>,
-    /// How long each answer took that is complete.
+    /// How long the thread slept in `poll`.
+    asleep: Duration,
+    events: usize,
+    /// How long each complete answer took.
     answered: Vec<Duration>,
     failed: usize,
-    /// How often the reactor named a socket.
-    events: usize,
 }
 
-/// One request and as much of its answer as has arrived.
-struct Request {
-    stream: TcpStream,
-    path: String,
-    sent: Instant,
-    first_line: Vec<u8>,
-    bytes: usize,
-}
-
-/// Where a request stands after a read.
-enum Progress {
-    Waiting,
-    Answered,
-}
-
-impl Executor {
-    fn new(registrator: Registrator, news: Receiver<Token>) -> Executor {
-        Executor {
-            registrator,
-            news,
-            started: Instant::now(),
-            waiting: HashMap::new(),
-            answered: Vec::new(),
-            failed: 0,
-            events: 0,
-        }
+impl Tally {
+    fn new() -> Tally {
+        Tally { started: Instant::now(), asleep: Duration::ZERO, events: 0, answered: Vec::new(), failed: 0 }
     }
 
-    /// Connects and sends. From here on the request needs no thread, only a place in `waiting`.
-    fn send_request(&mut self, server: &str, token: Token, path: String) -> io::Result<()> {
-        let mut stream = TcpStream::connect(server)?;
-        let sent = Instant::now();
-        let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", path, server);
-        // The stream never blocks, but a new one has room for a hundred bytes.
-        stream.write_all(request.as_bytes())?;
-        // One-shot: one event, then silence until we register again. If the answer is there already, it comes at once.
-        self.registrator.register(&stream, token, Interests::READABLE)?;
-        let request = Request { stream, path, sent, first_line: Vec::new(), bytes: 0 };
-        self.waiting.insert(token, request);
-        Ok(())
-    }
-
-    /// Reads whatever the reactor names until no request is left.
-    fn run(&mut self) -> Result<(), String> {
-        while !self.waiting.is_empty() {
-            let left = PATIENCE.saturating_sub(self.started.elapsed());
-            match self.news.recv_timeout(left) {
-                Ok(token) => self.advance(token),
-                Err(RecvTimeoutError::Timeout) => {
-                    let (open, limit) = (self.waiting.len(), PATIENCE.as_secs());
-                    return Err(format!("{} answers incomplete after {} s", open, limit));
-                }
-                Err(RecvTimeoutError::Disconnected) => return Ok(()), // The reactor knows why.
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads on in one answer. If it is not complete yet, asks for the next event.
-    fn advance(&mut self, token: Token) {
-        self.events += 1;
-        let request = match self.waiting.get_mut(&token) {
-            Some(request) => request,
-            None => return, // A spurious event: the answer is complete already.
-        };
-        let progress = request.read().and_then(|progress| {
-            if let Progress::Waiting = progress {
-                self.registrator.reregister(&request.stream, token, Interests::READABLE)?;
-            }
-            Ok(progress)
-        });
-        match progress {
+    /// Lets one request go on as far as it can, and notes its end.
+    fn note(&mut self, token: Token, request: &mut Request, poll: &Poll) {
+        match request.advance(token, poll) {
             Ok(Progress::Waiting) => {}
-            Ok(Progress::Answered) => self.finish(token),
-            Err(error) => self.give_up(token, error),
+            Ok(Progress::Answered) => {
+                self.answered.push(request.started.elapsed());
+                self.say_time(token, request);
+            }
+            Err(error) => {
+                self.failed += 1;
+                say(format_args!("{:9}request {:2} failed: {}", "", token, error));
+            }
         }
-    }
-
-    fn finish(&mut self, token: Token) {
-        if let Some(request) = self.waiting.remove(&token) {
-            let time = request.sent.elapsed();
-            self.answered.push(time);
-            self.say_time(token, &request);
-        }
-    }
-
-    fn give_up(&mut self, token: Token, error: io::Error) {
-        self.waiting.remove(&token);
-        self.failed += 1;
-        say(format_args!("          request {:2} failed: {}", token, error));
     }
 
     /// One line of the timeline.
@@ -210,17 +122,23 @@ impl Executor {
         ));
     }
 
-    /// The time that all answers took against the time they would take one after the other.
-    fn say_proof(&self) -> Result<(), String> {
-        let total = self.started.elapsed().as_millis().max(1);
+    /// What was gained: the time of all answers against the sum of their times.
+    fn say_gain(&self) -> Result<(), String> {
+        let total = self.started.elapsed();
+        let ms = total.as_millis().max(1);
         let sum = self.answered.iter().sum::<Duration>().as_millis();
+        let asleep = 100.0 * self.asleep.as_secs_f64() / total.as_secs_f64();
         say(format_args!(
-            "\n{} answers in {} ms, {} events. One after the other: {} ms, {:.1} times as long.",
+            "\n{} events: for each request, one when it is connected and one for each part of its answer that comes alone.",
+            self.events
+        ));
+        say(format_args!(
+            "1 thread, asleep {:.1} % of the time: {} answers in {} ms. One after the other: {} ms, {:.1} times as long.",
+            asleep,
             self.answered.len(),
-            total,
-            self.events,
+            ms,
             sum,
-            sum as f64 / total as f64
+            sum as f64 / ms as f64
         ));
         match self.failed {
             0 => Ok(()),
@@ -229,17 +147,94 @@ impl Executor {
     }
 }
 
+/// One request, and as much of its answer as has arrived.
+struct Request {
+    path: String,
+    /// What to send; the part before `sent` is on its way.
+    text: String,
+    sent: usize,
+    /// Connecting or connected; `None` before the first address was tried, and when the request is over.
+    stream: Option<TcpStream>,
+    /// Addresses of the server that were not tried yet.
+    addresses: Vec<SocketAddr>,
+    started: Instant,
+    first_line: Vec<u8>,
+    bytes: usize,
+}
+
+/// Where a request stands after a step.
+enum Progress {
+    Waiting,
+    Answered,
+}
+
 impl Request {
-    /// Reads until the stream has no more to give: for now (`WouldBlock`) or for good (0 bytes).
-    fn read(&mut self) -> io::Result<Progress> {
+    fn new(path: String, server: &str, addresses: &[SocketAddr]) -> Request {
+        let text = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", path, server);
+        let addresses = addresses.iter().rev().copied().collect(); // taken from the end
+        let started = Instant::now();
+        Request { path, text, sent: 0, stream: None, addresses, started, first_line: Vec::new(), bytes: 0 }
+    }
+
+    /// Does all that can be done without waiting. On an error the request is over.
+    fn advance(&mut self, token: Token, poll: &Poll) -> io::Result<Progress> {
+        loop {
+            let stream = match self.stream.take() {
+                Some(stream) => stream,
+                None => {
+                    let stream = self.connect()?;
+                    // When the connection is established, or has failed, the stream becomes writable. No mode is named, so
+                    // this is one-shot: one event, then silence until we register again.
+                    poll.registry().register(&stream, token, Interests::WRITABLE)?;
+                    self.stream = Some(stream);
+                    return Ok(Progress::Waiting);
+                }
+            };
+            if self.sent == 0 {
+                match stream.take_error()? {
+                    Some(error) if self.addresses.is_empty() => return Err(error),
+                    Some(_) => continue, // Try the next address.
+                    None => {}
+                }
+            }
+            let interests = match self.transfer(&stream) {
+                Ok(()) => return self.check(),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock if self.sent == self.text.len() => Interests::READABLE,
+                    // No room to send, or a spurious event: not connected yet.
+                    ErrorKind::WouldBlock | ErrorKind::NotConnected => Interests::WRITABLE,
+                    _ => return Err(error),
+                },
+            };
+            poll.registry().reregister(&stream, token, interests)?;
+            self.stream = Some(stream);
+            return Ok(Progress::Waiting);
+        }
+    }
+
+    /// Begins to connect to the next address. This does not wait: it returns at once.
+    fn connect(&mut self) -> io::Result<TcpStream> {
+        let mut reason = io::Error::new(ErrorKind::NotFound, "the server has no address");
+        while let Some(address) = self.addresses.pop() {
+            match TcpStream::connect_nonblocking(address) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => reason = error,
+            }
+        }
+        Err(reason)
+    }
+
+    /// Sends the request, then reads the answer to its end. `WouldBlock` where that would mean to wait.
+    fn transfer(&mut self, mut stream: &TcpStream) -> io::Result<()> {
+        while self.sent < self.text.len() {
+            self.sent += stream.write(&self.text.as_bytes()[self.sent..])?;
+        }
         let mut buffer = [0; 16 * 1024];
         loop {
-            match self.stream.read(&mut buffer) {
+            match stream.read(&mut buffer)? {
                 // The server has closed the connection, as we asked it to after its answer.
-                Ok(0) => return self.check(),
-                Ok(n) => self.take(&buffer[..n])?,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Waiting),
-                Err(error) => return Err(error),
+                0 => return Ok(()),
+                n => self.take(&buffer[..n])?,
             }
         }
     }
@@ -258,7 +253,7 @@ impl Request {
         Ok(())
     }
 
-    /// The answer is complete; is it one?
+    /// The stream has ended; was that an answer?
     fn check(&mut self) -> io::Result<Progress> {
         if !self.first_line.starts_with(b"HTTP/") {
             return Err(io::Error::new(ErrorKind::InvalidData, "closed without an HTTP answer"));
@@ -278,7 +273,7 @@ fn start_server() -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
     thread::spawn(move || {
-        // Should it ever fail (too many open files), the listener is closed, and the clients hear of it by a reset.
+        // If accepting ever fails (too many open files), the listener is closed and the clients see a reset.
         while let Ok((stream, _)) = listener.accept() {
             thread::spawn(move || answer_late(stream));
         }
@@ -305,7 +300,13 @@ fn answer_late(mut stream: net::TcpStream) -> io::Result<()> {
     stream.write_all(body.as_bytes())
 }
 
-/// Prints a line. `println!` panics when nobody reads it any more (`delays | head -1`); this does not.
+/// Prints a line. When nobody reads it any more (`| head -1`) the program is over, where `println!` would panic.
 fn say(line: impl Display) {
-    let _ = writeln!(io::stdout(), "{}", line);
+    if let Err(error) = writeln!(io::stdout(), "{}", line) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("cannot print: {}", error);
+        std::process::exit(1);
+    }
 }
