@@ -403,6 +403,12 @@ pub(crate) fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::Interrupted, "the event queue is closed")
 }
 
+/// The answer to changing or ending a registration that there is not.
+#[cold]
+pub(crate) fn not_registered() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the source is not registered with this queue")
+}
+
 /// The README's programs are compiled and run with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -17,7 +17,7 @@
 use crate::trace;
 use crate::unix::check;
 use crate::wait::wait;
-use crate::{closed, Events, Interests, Token};
+use crate::{closed, not_registered, Events, Interests, Token};
 use std::io;
 use std::mem::size_of;
 use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -106,7 +106,11 @@ impl Queue {
         // SAFETY: `event` is initialized and outlives the call, which copies it.
         let ret = unsafe { ffi::epoll_ctl(epoll, op, fd, &mut event) };
         let op = trace::operation(op);
-        check(ret, format_args!("epoll_ctl({epoll}, {op}, {fd}, {event:?})")).map(drop)
+        match check(ret, format_args!("epoll_ctl({epoll}, {op}, {fd}, {event:?})")) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_registered()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits once, at most `timeout`, and lets the kernel write what is ready into the empty `events`.

@@ -27,7 +27,7 @@
 use crate::trace;
 use crate::unix::check;
 use crate::wait::wait;
-use crate::{closed, Events, Interests, Token};
+use crate::{closed, not_registered, Events, Interests, Token};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::mem::{size_of, ManuallyDrop};
@@ -276,6 +276,7 @@ fn change(ident: usize, filter: ffi::filter_t, flags: ffi::flags_t, number: usiz
 fn result(errno: i32) -> io::Result<()> {
     match errno {
         0 => Ok(()),
+        ffi::ENOENT => Err(not_registered()),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
@@ -478,7 +479,7 @@ impl Registrator {
         let was_known = errors[0] == 0 || errors[1] == 0;
         let mut outcome = result(errors[2]).and_then(|()| result(errors[3]));
         if must_be_known && !was_known {
-            outcome = Err(io::Error::from_raw_os_error(ffi::ENOENT));
+            outcome = Err(not_registered());
         }
         if outcome.is_err() {
             // All or nothing. An event that comes meanwhile has a number that the table does not know.

@@ -54,7 +54,7 @@ use self::afd::{FAILED, GONE, READ, WRITE};
 use self::winsock::base_socket;
 use crate::trace::{self, trace};
 use crate::wait::wait;
-use crate::{closed, Events, Interests, Token};
+use crate::{closed, not_registered, Events, Interests, Token};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -463,7 +463,7 @@ impl Table {
         };
         match self.registrations.get(&number).filter(is_it) {
             Some(registration) => Ok(Arc::clone(registration)),
-            None => Err(io::Error::new(io::ErrorKind::NotFound, "this queue does not watch the source")),
+            None => Err(not_registered()),
         }
     }
 

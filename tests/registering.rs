@@ -196,6 +196,15 @@ fn deregister_without_a_registration_is_not_found() {
 }
 
 #[test]
+fn what_is_not_found_is_said_in_words() {
+    let poll = Poll::new().unwrap();
+    let (stream, _peer) = pair();
+    for refused in [poll.registry().reregister(&stream, 1, READABLE), poll.registry().deregister(&stream)] {
+        assert_eq!(refused.unwrap_err().to_string(), "the source is not registered with this queue");
+    }
+}
+
+#[test]
 fn a_registration_is_known_to_its_own_queue_only() {
     let here = Poll::new().unwrap();
     let there = Poll::new().unwrap();
