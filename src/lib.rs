@@ -35,7 +35,7 @@
 //! | [`Registrator::register`] | `epoll_ctl` | `kevent` | `NtDeviceIoControlFile(IOCTL_AFD_POLL)` |
 //! | [`Poll::poll`] | `epoll_wait` | `kevent` | `GetQueuedCompletionStatusEx` |
 //! | [`Waker::wake`] | `write` to an eventfd | `kevent` with `NOTE_TRIGGER` | `PostQueuedCompletionStatus` |
-//! | closing a source | leaves the queue by itself | leaves the queue by itself | ends its poll |
+//! | closing a source | leaves the queue by itself, with its last duplicate | leaves the queue by itself | ends its poll |
 //! | how it works | [epoll](guide::ch04_epoll) | [kqueue](guide::ch05_kqueue) | [IOCP](guide::ch06_iocp), [AFD](guide::ch07_afd) |
 //!
 //! # What every platform promises
@@ -53,7 +53,9 @@
 //! **Polling.** [`Poll::poll`] blocks until at least one event, the timeout or the end. Signals do not surface.
 //! Events that did not fit come with the next poll. A source that is ready in both directions may come as one
 //! event or as two within one poll: handle both. An armed source may give a spurious event; a spent one-shot, a
-//! deregistered or closed source or an old token never does.
+//! deregistered or closed source or an old token never does. (On Linux a source is closed when its last duplicate is; on
+//! Windows one that is not a minimio type may have an event on its way. [`Registrator::register`] has the fine print. To
+//! deregister before you close is always enough.)
 //!
 //! **Ending.** After [`Registrator::close_loop`], or when the [`Poll`] was dropped, every call answers
 //! [`ErrorKind::Interrupted`](std::io::ErrorKind::Interrupted) without an OS code. It is the end, never "try again":
@@ -73,8 +75,8 @@
 //!
 //! # Features
 //!
-//! `trace`, off by default and free of cost then, prints each system call of the library as it returns to standard error,
-//! one line each, in the manner of `strace`:
+//! `trace`, off by default and free of cost then, prints the system calls that the library makes, as they return, to standard
+//! error, one line each, in the manner of `strace`. To close a descriptor, and what std calls for a socket, is not among them.
 //!
 //! ```text
 //! epoll_ctl(3, EPOLL_CTL_ADD, 7, {EPOLLIN|EPOLLRDHUP|EPOLLONESHOT, token=10}) = 0

@@ -397,7 +397,8 @@ impl Registrator {
     /// # Platform notes
     ///
     /// On Linux a registration lives as long as the open file behind the descriptor: while a duplicate (`dup`, `try_clone`,
-    /// `fork`) is open, closing the registered descriptor does not end it. `deregister` before that close.
+    /// `fork`) is open, closing the registered descriptor does not end it. A child process holds one for a moment while
+    /// `std::process::Command` starts it, close-on-exec or not. To `deregister` before you close is always enough.
     ///
     /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
     pub fn register(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
@@ -534,13 +535,15 @@ impl Event {
         self.record.udata
     }
 
-    /// A read will not block: there is data, the end of the stream, a connection to accept, or an error to pick up.
+    /// A read will not block: there is data, the end of the stream, a connection to accept, or an error to pick up. An error
+    /// counts for both directions, whichever you asked for.
     #[inline]
     pub fn is_readable(&self) -> bool {
         self.record.filter == ffi::EVFILT_READ || self.is_error()
     }
 
-    /// A write will not block: there is room, the connection stands, or there is an error to pick up.
+    /// A write will not block: there is room, the connection stands, or there is an error to pick up. An error counts for
+    /// both directions, whichever you asked for.
     #[inline]
     pub fn is_writable(&self) -> bool {
         self.record.filter == ffi::EVFILT_WRITE || self.is_error()
@@ -552,13 +555,24 @@ impl Event {
         self.has_ended() && self.is_readable()
     }
 
-    /// Nothing more can be sent.
+    /// Nothing more can be sent: the connection has failed, or has ended in both directions.
+    ///
+    /// # Platform notes
+    ///
+    /// After your own `shutdown` of writing kqueue says it at once, the others need not. On Linux a pipe that is full and whose
+    /// reader has gone says writable and error, not this; and a TCP stream with a message in its error queue (you asked for
+    /// `MSG_ZEROCOPY` or time stamps) says this though it is open.
     #[inline]
     pub fn is_write_closed(&self) -> bool {
         self.has_ended() && self.is_writable()
     }
 
     /// The source has failed: a refused connect, a reset. On a stream `take_error` says why.
+    ///
+    /// # Platform notes
+    ///
+    /// On Linux also a pipe whose reader has gone, and a socket with a message in its error queue (you asked for `MSG_ZEROCOPY`
+    /// or time stamps), which has not failed.
     #[inline]
     pub fn is_error(&self) -> bool {
         // The error stands in `fflags`; in `data` there is the number of bytes.

@@ -1,5 +1,6 @@
-//! The view into the kernel: with the feature `trace`, each system call of the library becomes a line on standard error,
-//! in the manner of strace, with names instead of numbers.
+//! The view into the kernel: with the feature `trace`, the system calls that the library makes become lines on standard error,
+//! in the manner of strace, with names instead of numbers. (Closing is not seen: that is the drop of an `OwnedFd`. Nor is what
+//! std calls by itself.)
 //!
 //! A platform file says what it called at the one place where results become `io::Result`. The arguments are formatted
 //! after the call, so they show what the kernel has written as well. What they look like is told in one file for each

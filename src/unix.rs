@@ -18,6 +18,9 @@ use std::ptr;
 ///
 /// # Platform notes
 ///
+/// On Linux a regular file is refused with `EPERM`: to the kernel it is always ready. Standard input is one when it was
+/// redirected from a file.
+///
 /// On Windows: std's sockets, `OwnedSocket`, `BorrowedSocket`, [`TcpStream`] and references to them; another crate's socket
 /// through `&socket.as_socket()`.
 pub trait Source: AsFd {}

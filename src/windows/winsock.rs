@@ -20,7 +20,8 @@ use std::sync::Once;
 ///
 /// # Platform notes
 ///
-/// On Unix: everything that is `AsFd`.
+/// On Unix: everything that is `AsFd`. On Linux a regular file is refused with `EPERM`, standard input that was redirected from
+/// one too.
 pub trait Source: Watched {}
 
 impl<T: Watched> Source for T {}
