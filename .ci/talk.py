@@ -71,7 +71,10 @@ def ends_with_its_reader():
     assert process.stdout.readline()
     process.stdout.close()
     err = process.stderr.read().decode()
-    assert process.wait() == 0 and not err, (process.returncode, err)
+    code = process.wait()
+    # Wine says of such a pipe what Windows says of one that was disconnected (233, not 232). Then it is an error.
+    is_wine = RUNNER and code == 1 and "os error 233" in err and "panicked" not in err
+    assert is_wine or (code == 0 and not err), (code, err)
     if not RUNNER:
         with open("/dev/full", "wb") as full:
             process = start(stdout=full)

@@ -16,6 +16,7 @@
 use minimio::{Events, Interests, Poll, Registrator, Source, TcpStream, Token};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
@@ -425,15 +426,15 @@ async fn program(runtime: Runtime) -> io::Result<()> {
     let sum = on_a_thread(|| (1..=5_000_000u64).sum::<u64>());
     let late = late_answer(&runtime, address);
 
-    say(start, &format!("the other thread says {}", sum.await));
+    log(start, &format!("the other thread says {}", sum.await));
     match timeout(&runtime, Duration::from_millis(250), late).await {
-        Some(answer) => say(start, &format!("the late answer came: {:?}", answer?)),
-        None => say(start, "the late answer is not waited for any longer"),
+        Some(answer) => log(start, &format!("the late answer came: {:?}", answer?)),
+        None => log(start, "the late answer is not waited for any longer"),
     }
     for client in clients {
         client.await?;
     }
-    say(start, "all clients are done");
+    log(start, "all clients are done");
     Ok(())
 }
 
@@ -463,12 +464,12 @@ async fn echo(stream: Async<TcpStream>) -> io::Result<()> {
 /// Says three things, a while apart, and listens to the echo of each.
 async fn talk(runtime: Runtime, start: Instant, address: SocketAddr, number: u64) -> io::Result<()> {
     let stream = Async::connect(&runtime, address).await?;
-    say(start, &format!("client {} is connected", number));
+    log(start, &format!("client {} is connected", number));
     for word in ["one", "two", "three"] {
         Sleep::new(&runtime, Duration::from_millis(50 * number)).await;
         stream.write_all(format!("{}\n", word).as_bytes()).await?;
         let answer = read_line(&stream).await?;
-        say(start, &format!("client {} hears {:?}", number, answer));
+        log(start, &format!("client {} hears {:?}", number, answer));
     }
     Ok(())
 }
@@ -492,6 +493,18 @@ async fn read_line(stream: &Async<TcpStream>) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&line).trim_end().to_string())
 }
 
-fn say(start: Instant, what: &str) {
-    println!("{:4} ms  {}", start.elapsed().as_millis(), what);
+/// A line with the time.
+fn log(start: Instant, what: &str) {
+    say(format_args!("{:4} ms  {}", start.elapsed().as_millis(), what));
+}
+
+/// Prints a line. When nobody reads it any more (`| head -1`) the program is over, where `println!` would panic.
+fn say(line: impl Display) {
+    if let Err(error) = writeln!(io::stdout(), "{}", line) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("cannot print: {}", error);
+        std::process::exit(1);
+    }
 }

@@ -5,17 +5,20 @@
 //! to look into the channel.
 //!
 //! Run:  cargo run --example multi_core            or, with as many workers as you like:  cargo run --example multi_core 4
-//! See:  the same requests are answered by one worker, then by one for each core: how many each of them answered, and how much
-//!       faster they are together. (`--release` and an idle machine show it best.)
+//! See:  the same requests are answered by one worker and by one for each core, in turn, several times: how many each of them
+//!       answered, and how much faster they are together. (`--release` and an idle machine show it best; on a busy one the
+//!       program says that it cannot tell.)
 
 use minimio::{Events, Interests, Poll, TcpStream, Token, Waker};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{self, SocketAddr, TcpListener};
 use std::sync::mpsc::{channel, Receiver, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+const ROUNDS: usize = 5; // of each kind
 const CLIENTS: usize = 16;
 const REQUESTS: usize = 25; // of each client
 const RECORD: usize = 8; // a request is a number of 8 bytes, and so is an answer
@@ -31,10 +34,26 @@ fn main() -> io::Result<()> {
             std::process::exit(2);
         }
     };
-    let alone = measure(1)?;
-    let together = measure(workers)?;
-    let factor = alone.as_secs_f64() / together.as_secs_f64();
-    println!("{} workers are {:.1} times as fast as one", workers, factor);
+    say(format_args!("{} rounds with 1 worker and {} with {}, in turn", ROUNDS, ROUNDS, workers));
+    let (mut alone, mut together) = (Series::new(1), Series::new(workers));
+    // The first round of each finds cold caches and a processor that is still asleep: it does not count.
+    alone.run_a_round()?;
+    together.run_a_round()?;
+    alone.times.clear();
+    together.times.clear();
+    // In turn, so that whatever else the machine is doing meets both alike.
+    for _ in 0..ROUNDS {
+        alone.run_a_round()?;
+        together.run_a_round()?;
+    }
+    alone.report();
+    together.report();
+    if alone.is_steady() && together.is_steady() {
+        let factor = alone.median().as_secs_f64() / together.median().as_secs_f64();
+        say(format_args!("{} workers are {:.1} times as fast as one", workers, factor));
+    } else {
+        say("the machine was too busy to tell how much faster: equal rounds took very different times");
+    }
     Ok(())
 }
 
@@ -51,29 +70,63 @@ fn workers_wanted() -> Result<usize, String> {
     }
 }
 
-/// Lets `count` workers answer all requests and says how long it took.
-fn measure(count: usize) -> io::Result<Duration> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let workers = (0..count).map(|_| Worker::start()).collect::<io::Result<Vec<_>>>()?;
+/// Rounds with the same number of workers.
+struct Series {
+    workers: usize,
+    times: Vec<Duration>,
+    /// How many requests each worker answered in the last round.
+    shares: Vec<usize>,
+}
 
-    let start = Instant::now();
-    let clients: Vec<_> = (0..CLIENTS).map(|_| thread::spawn(move || ask(address))).collect();
-    for worker in workers.iter().cycle().take(CLIENTS) {
-        let (stream, _) = listener.accept()?;
-        worker.hand_over(stream)?;
+impl Series {
+    fn new(workers: usize) -> Series {
+        Series { workers, times: Vec::new(), shares: Vec::new() }
     }
-    for client in clients {
-        client.join().expect("a client does not panic")?;
-    }
-    let time = start.elapsed();
 
-    let (requests, ms) = (CLIENTS * REQUESTS, time.as_millis());
-    println!("{} worker(s): {} requests in {} ms", count, requests, ms);
-    for (number, worker) in workers.into_iter().enumerate() {
-        println!("  worker {} answered {}", number, worker.finish()?);
+    /// Lets the workers answer all requests and notes how long it took.
+    fn run_a_round(&mut self) -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let workers = (0..self.workers).map(|_| Worker::start()).collect::<io::Result<Vec<_>>>()?;
+
+        let start = Instant::now();
+        let clients: Vec<_> = (0..CLIENTS).map(|_| thread::spawn(move || ask(address))).collect();
+        for worker in workers.iter().cycle().take(CLIENTS) {
+            let (stream, _) = listener.accept()?;
+            worker.hand_over(stream)?;
+        }
+        for client in clients {
+            client.join().expect("a client does not panic")?;
+        }
+        self.times.push(start.elapsed());
+        self.times.sort_unstable();
+
+        self.shares = workers.into_iter().map(Worker::finish).collect::<io::Result<_>>()?;
+        Ok(())
     }
-    Ok(time)
+
+    fn median(&self) -> Duration {
+        self.times[self.times.len() / 2]
+    }
+
+    /// Whether most rounds took nearly the same time. A few may have been unlucky.
+    fn is_steady(&self) -> bool {
+        let quarter = self.times.len() / 4;
+        let (quick, slow) = (self.times[quarter], self.times[self.times.len() - 1 - quarter]);
+        slow.as_secs_f64() <= 1.25 * quick.as_secs_f64()
+    }
+
+    fn report(&self) {
+        let (requests, median) = (CLIENTS * REQUESTS, self.median());
+        let (quickest, slowest) = (self.times[0], self.times[self.times.len() - 1]);
+        say(format_args!(
+            "{} worker(s): {} requests in {:.1?}, the median; {:.1?} to {:.1?} in all",
+            self.workers, requests, median, quickest, slowest
+        ));
+        for (number, share) in self.shares.iter().enumerate() {
+            say(format_args!("  worker {} answered {}", number, share));
+        }
+    }
 }
 
 /// A worker, seen from the thread that accepts.
@@ -248,4 +301,15 @@ fn ask(address: SocketAddr) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prints a line. When nobody reads it any more (`| head -1`) the program is over, where `println!` would panic.
+fn say(line: impl Display) {
+    if let Err(error) = writeln!(io::stdout(), "{}", line) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("cannot print: {}", error);
+        std::process::exit(1);
+    }
 }

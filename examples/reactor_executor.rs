@@ -9,6 +9,7 @@
 
 use minimio::{Events, Interests, Poll, Registrator, TcpStream, Token};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{channel, Receiver, Sender};
@@ -64,7 +65,7 @@ impl Reactor {
                 Err(error) => return Err(error),
             }
             for event in &events {
-                println!("reactor:  token {} is ready", event.id());
+                say(format_args!("reactor:  token {} is ready", event.id()));
                 if tokens.send(event.id()).is_err() {
                     return Ok(()); // the executor is gone
                 }
@@ -75,7 +76,7 @@ impl Reactor {
     fn stop(self) -> io::Result<()> {
         self.registrator.close_loop()?;
         let result = self.thread.join().expect("the reactor does not panic");
-        println!("reactor:  stopped");
+        say("reactor:  stopped");
         result
     }
 }
@@ -101,7 +102,7 @@ impl Executor {
     }
 
     fn suspend(&mut self, token: Token, task: Task) {
-        println!("executor: suspends task {}", token);
+        say(format_args!("executor: suspends task {}", token));
         self.tasks.insert(token, task);
     }
 
@@ -111,10 +112,10 @@ impl Executor {
             Some(task) => task,
             None => return Ok(()),
         };
-        println!("executor: resumes task {}", token);
+        say(format_args!("executor: resumes task {}", token));
         match task()? {
             Progress::Suspended => self.suspend(token, task),
-            Progress::Done => println!("executor: task {} is done", token),
+            Progress::Done => say(format_args!("executor: task {} is done", token)),
         }
         Ok(())
     }
@@ -145,7 +146,7 @@ fn read_answer(mut stream: TcpStream, token: Token, registrator: Registrator) ->
         loop {
             match stream.read(&mut buffer) {
                 Ok(0) => {
-                    println!("task {}:   {:?}", token, String::from_utf8_lossy(&answer));
+                    say(format_args!("task {}:   {:?}", token, String::from_utf8_lossy(&answer)));
                     return Ok(Progress::Done);
                 }
                 Ok(n) => answer.extend_from_slice(&buffer[..n]),
@@ -176,4 +177,15 @@ fn serve(listener: TcpListener) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Prints a line. When nobody reads it any more (`| head -1`) the program is over, where `println!` would panic.
+fn say(line: impl Display) {
+    if let Err(error) = writeln!(io::stdout(), "{}", line) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("cannot print: {}", error);
+        std::process::exit(1);
+    }
 }

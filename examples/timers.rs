@@ -9,6 +9,7 @@
 
 use minimio::{Events, Interests, Poll, TcpStream, Token};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::thread;
@@ -98,10 +99,10 @@ fn main() -> io::Result<()> {
             program.act(at, action);
         }
     }
-    println!(
+    say(format_args!(
         "{} timers went off in {} polls, the latest of all {:.1?} late",
         program.counted, polls, program.latest
-    );
+    ));
     Ok(())
 }
 
@@ -117,7 +118,7 @@ impl Program {
         }
         timers.set(start + TICK, Action::Tick(1));
         let idle = timers.set(start + IDLE, Action::CloseIdlePeer);
-        println!("   0 ms  {} timers set, for moments of the next second", MANY);
+        say(format_args!("   0 ms  {} timers set, for moments of the next second", MANY));
         Ok(Program { start, timers, peer: Some(peer), idle, counted: 0, latest: Duration::ZERO })
     }
 
@@ -125,14 +126,14 @@ impl Program {
         match action {
             Action::Count => self.counted += 1,
             Action::Tick(number) => {
-                self.say(&format!("tick {}", number));
+                self.log(&format!("tick {}", number));
                 if number < TICKS {
                     // Counted from when it should have been, not from now: so a late tick does not delay all others.
                     self.timers.set(at + TICK, Action::Tick(number + 1));
                 }
             }
             Action::CloseIdlePeer => {
-                self.say(&format!("nothing was heard for {:?}: connection closed", IDLE));
+                self.log(&format!("nothing was heard for {:?}: connection closed", IDLE));
                 self.peer = None;
             }
         }
@@ -146,12 +147,12 @@ impl Program {
         };
         match peer.read(&mut [0; 64]) {
             Ok(0) => {
-                self.say("the peer hung up");
+                self.log("the peer hung up");
                 self.timers.cancel(self.idle);
                 self.peer = None;
             }
             Ok(_) => {
-                self.say("the peer said something");
+                self.log("the peer said something");
                 self.timers.cancel(self.idle);
                 let at = Instant::now() + IDLE;
                 self.idle = self.timers.set(at, Action::CloseIdlePeer);
@@ -162,8 +163,8 @@ impl Program {
         Ok(())
     }
 
-    fn say(&self, what: &str) {
-        println!("{:4} ms  {}", self.start.elapsed().as_millis(), what);
+    fn log(&self, what: &str) {
+        say(format_args!("{:4} ms  {}", self.start.elapsed().as_millis(), what));
     }
 }
 
@@ -190,4 +191,15 @@ fn scattered(limit: u64) -> impl Iterator<Item = u64> {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 32) % limit
     })
+}
+
+/// Prints a line. When nobody reads it any more (`| head -1`) the program is over, where `println!` would panic.
+fn say(line: impl Display) {
+    if let Err(error) = writeln!(io::stdout(), "{}", line) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("cannot print: {}", error);
+        std::process::exit(1);
+    }
 }

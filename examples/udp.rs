@@ -7,7 +7,8 @@
 //! See:  three clients ask four questions each. Some get lost and are asked again; in the end all are answered.
 
 use minimio::{Events, Interests, Poll, Token};
-use std::io::{self, ErrorKind};
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,10 @@ fn main() -> io::Result<()> {
         }
     }
     for client in &clients {
-        println!("client {}: {} questions answered, {} datagrams sent", client.token, QUESTIONS, client.sent);
+        say(format_args!(
+            "client {}: {} questions answered, {} datagrams sent",
+            client.token, QUESTIONS, client.sent
+        ));
     }
     Ok(())
 }
@@ -98,7 +102,7 @@ impl Server {
             let question = &buffer[..length];
             self.received += 1;
             if self.received % 4 == 0 {
-                println!("server: loses {:?}", String::from_utf8_lossy(question));
+                say(format_args!("server: loses {:?}", String::from_utf8_lossy(question)));
             } else {
                 lost_if_full(self.socket.send_to(question, client))?;
             }
@@ -139,7 +143,7 @@ impl Client {
             if text != format!("question {} of client {}", self.question, self.token) {
                 continue;
             }
-            println!("client {}: question {} answered", self.token, self.question);
+            say(format_args!("client {}: question {} answered", self.token, self.question));
             self.question += 1;
             if self.question <= QUESTIONS {
                 self.ask()?;
@@ -158,12 +162,23 @@ impl Client {
 
     fn ask_again_if_late(&mut self) -> io::Result<()> {
         if self.patience_left() == Some(Duration::ZERO) {
-            println!(
+            say(format_args!(
                 "client {}: nothing for {:?}, asks question {} again",
                 self.token, PATIENCE, self.question
-            );
+            ));
             self.ask()?;
         }
         Ok(())
+    }
+}
+
+/// Prints a line. When nobody reads it any more (`| head -1`) the program is over, where `println!` would panic.
+fn say(line: impl Display) {
+    if let Err(error) = writeln!(io::stdout(), "{}", line) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("cannot print: {}", error);
+        std::process::exit(1);
     }
 }
