@@ -3,7 +3,7 @@
 // Old compilers call unused what only unnamed constants use.
 #![allow(dead_code)]
 
-use crate::{Event, Events, Interests, Registrator, Selector, Source, TcpStream, Token, Waker};
+use crate::{Event, Events, Interests, Registrator, Registry, Selector, Source, TcpStream, Token, Waker};
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::net::{self, SocketAddr};
@@ -25,6 +25,7 @@ const _: [fn(&Event) -> bool; 5] =
     [Event::is_readable, Event::is_writable, Event::is_read_closed, Event::is_write_closed, Event::is_error];
 
 const _: fn(&Registrator, Token) -> io::Result<Waker> = Waker::new;
+const _: fn(&Registry, Token) -> io::Result<Waker> = Waker::new;
 const _: fn(&Waker) -> io::Result<()> = Waker::wake;
 
 const _: fn(SocketAddr) -> io::Result<TcpStream> = TcpStream::connect_nonblocking;
@@ -34,12 +35,12 @@ const _: fn(TcpStream) -> net::TcpStream = TcpStream::into_std;
 const fn shared<T: Send + Sync + Debug>() {}
 const fn handle<T: Clone + Send + Sync + Debug>() {}
 const fn record<T: Copy + Eq + Send + Sync + Debug>() {}
-const fn source<T: Source>() {}
+const fn source<T: Source + ?Sized>() {}
 const fn stream<T: Read + Write>() {}
 
 const _: () = {
     shared::<crate::Poll>();
-    shared::<crate::Registry>();
+    shared::<Registry>();
     shared::<Selector>();
     shared::<TcpStream>();
     handle::<Registrator>();
@@ -51,6 +52,7 @@ const _: () = {
     source::<net::TcpListener>();
     source::<net::UdpSocket>();
     source::<&net::TcpStream>();
+    source::<dyn Source>();
     stream::<TcpStream>();
     stream::<&TcpStream>();
 };

@@ -168,7 +168,6 @@ pub type Events = Vec<Event>;
 /// other.join().unwrap()
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Poll {
     pub(crate) selector: Selector,
     registry: Registry,
@@ -223,8 +222,8 @@ impl Poll {
         Ok(events.len())
     }
 
-    /// As [`Poll::poll`], with a timeout as fine as the kernel can wait for. It is rounded up, never down; a huge one
-    /// waits as long as the kernel lets it.
+    /// As [`Poll::poll`], with a timeout as fine as the kernel can wait for: a `Duration`, or an `Option` of one, where
+    /// `None` waits for ever. It is rounded up, never down; a huge one waits as long as the kernel lets it.
     ///
     /// # Errors
     ///
@@ -234,9 +233,19 @@ impl Poll {
     ///
     /// Nanoseconds on Linux 5.11 and newer and on macOS and the BSDs, else whole milliseconds.
     #[inline(always)] // A few instructions around the call of the kernel: see `wait`.
-    pub fn poll_timeout(&mut self, events: &mut Events, timeout: Duration) -> io::Result<usize> {
-        self.selector.select(events, Some(timeout))?;
+    pub fn poll_timeout(
+        &mut self,
+        events: &mut Events,
+        timeout: impl Into<Option<Duration>>,
+    ) -> io::Result<usize> {
+        self.selector.select(events, timeout.into())?;
         Ok(events.len())
+    }
+}
+
+impl fmt::Debug for Poll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poll").field("queue", &self.registry.registrator.queue).finish()
     }
 }
 
@@ -254,7 +263,12 @@ impl Registry {
     ///
     /// As [`Registrator::register`].
     #[inline]
-    pub fn register(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
+    pub fn register(
+        &self,
+        source: &(impl Source + ?Sized),
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
         self.registrator.register(source, token, interests)
     }
 
@@ -264,7 +278,12 @@ impl Registry {
     ///
     /// As [`Registrator::reregister`].
     #[inline]
-    pub fn reregister(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
+    pub fn reregister(
+        &self,
+        source: &(impl Source + ?Sized),
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
         self.registrator.reregister(source, token, interests)
     }
 
@@ -274,8 +293,22 @@ impl Registry {
     ///
     /// As [`Registrator::deregister`].
     #[inline]
-    pub fn deregister(&self, source: &impl Source) -> io::Result<()> {
+    pub fn deregister(&self, source: &(impl Source + ?Sized)) -> io::Result<()> {
         self.registrator.deregister(source)
+    }
+}
+
+/// So that a [`Waker`] can be made from either.
+impl AsRef<Registrator> for Registry {
+    fn as_ref(&self) -> &Registrator {
+        &self.registrator
+    }
+}
+
+/// So that a [`Waker`] can be made from either.
+impl AsRef<Registrator> for Registrator {
+    fn as_ref(&self) -> &Registrator {
+        self
     }
 }
 
@@ -304,6 +337,19 @@ impl Interests {
     /// An event each time the source becomes ready. Read or write until `WouldBlock` before you expect the next;
     /// more data may bring one earlier, it need not.
     pub const EDGE: Interests = Interests(8);
+
+    /// All flags of both: `|` for constants.
+    ///
+    /// ```
+    /// use minimio::Interests;
+    ///
+    /// const BOTH: Interests = Interests::READABLE.union(Interests::WRITABLE);
+    /// assert_eq!(BOTH, Interests::READABLE | Interests::WRITABLE);
+    /// ```
+    #[inline]
+    pub const fn union(self, other: Interests) -> Interests {
+        Interests(self.0 | other.0)
+    }
 
     /// Whether [`READABLE`](Interests::READABLE) is among them.
     #[inline]
@@ -354,7 +400,7 @@ impl BitOr for Interests {
 
     #[inline]
     fn bitor(self, other: Interests) -> Interests {
-        Interests(self.0 | other.0)
+        self.union(other)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::trace;
 use crate::unix::check;
 use crate::wait::wait;
 use crate::{closed, not_registered, Events, Interests, Token};
+use std::fmt;
 use std::io;
 use std::mem::size_of;
 use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -40,8 +41,7 @@ const MAX_EVENTS: usize = i32::MAX as usize / size_of::<ffi::epoll_event>();
 static NO_PWAIT2: AtomicBool = AtomicBool::new(cfg!(target_os = "android"));
 
 /// What the selector, its registrators and its wakers share.
-#[derive(Debug)]
-struct Queue {
+pub(crate) struct Queue {
     epoll: OwnedFd,
     /// Readable once the queue is closed.
     close_bell: Bell,
@@ -66,6 +66,15 @@ struct Retired {
     bells: Vec<Bell>,
     /// How many of them were here when the last wait ended, and so before this one began.
     waited_for: usize,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("epoll", &self.epoll)
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Queue {
@@ -283,7 +292,7 @@ impl AsFd for Selector {
 /// A clone is another handle to the same queue.
 #[derive(Clone, Debug)]
 pub struct Registrator {
-    queue: Arc<Queue>,
+    pub(crate) queue: Arc<Queue>,
 }
 
 impl Registrator {
@@ -309,7 +318,12 @@ impl Registrator {
     ///
     /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
     #[inline]
-    pub fn register(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
+    pub fn register(
+        &self,
+        source: &(impl Source + ?Sized),
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
         loop {
             match self.watch(ffi::EPOLL_CTL_ADD, source.as_fd(), token, interests) {
                 Err(error) if error.raw_os_error() == Some(ffi::EEXIST) => {}
@@ -331,7 +345,12 @@ impl Registrator {
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * Else as [`register`](Registrator::register).
     #[inline]
-    pub fn reregister(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
+    pub fn reregister(
+        &self,
+        source: &(impl Source + ?Sized),
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
         self.watch(ffi::EPOLL_CTL_MOD, source.as_fd(), token, interests)
     }
 
@@ -343,7 +362,7 @@ impl Registrator {
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
     #[inline]
-    pub fn deregister(&self, source: &impl Source) -> io::Result<()> {
+    pub fn deregister(&self, source: &(impl Source + ?Sized)) -> io::Result<()> {
         if self.queue.is_closed() {
             return Err(closed());
         }
@@ -478,7 +497,7 @@ impl Event {
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut poll = Poll::new()?;
-/// let waker = Waker::new(&poll.registrator(), 7)?;
+/// let waker = Waker::new(poll.registry(), 7)?;
 /// std::thread::spawn(move || waker.wake());
 ///
 /// let mut events = Events::new();
@@ -502,14 +521,14 @@ struct WakerInner {
 }
 
 impl Waker {
-    /// Makes a waker for the queue of `registrator`.
+    /// Makes a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
     ///
     /// # Errors
     ///
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
     /// * The system's error when it has no room for another one (on Linux a waker is a descriptor).
-    pub fn new(registrator: &Registrator, token: Token) -> io::Result<Waker> {
-        let queue = Arc::clone(&registrator.queue);
+    pub fn new(registrator: &impl AsRef<Registrator>, token: Token) -> io::Result<Waker> {
+        let queue = Arc::clone(&registrator.as_ref().queue);
         if queue.is_closed() {
             return Err(closed());
         }

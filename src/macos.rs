@@ -29,6 +29,7 @@ use crate::unix::check;
 use crate::wait::wait;
 use crate::{closed, not_registered, Events, Interests, Token};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::mem::{size_of, ManuallyDrop};
 use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -58,8 +59,7 @@ const MAX_CHANGES: usize = 4;
 const BELL: usize = 0;
 
 /// What the selector, its registrators and its wakers share.
-#[derive(Debug)]
-struct Queue {
+pub(crate) struct Queue {
     kqueue: ManuallyDrop<OwnedFd>,
     /// The process that made it: a child of `fork` has no queue under this descriptor, but soon something else.
     process: u32,
@@ -136,6 +136,13 @@ impl Table {
                 self.others.push(delete);
             }
         }
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kqueue: &OwnedFd = &self.kqueue;
+        f.debug_struct("Queue").field("kqueue", kqueue).field("closed", &self.closed).finish_non_exhaustive()
     }
 }
 
@@ -376,7 +383,7 @@ impl AsFd for Selector {
 /// A clone is another handle to the same queue.
 #[derive(Clone, Debug)]
 pub struct Registrator {
-    queue: Arc<Queue>,
+    pub(crate) queue: Arc<Queue>,
 }
 
 impl Registrator {
@@ -401,7 +408,12 @@ impl Registrator {
     /// `std::process::Command` starts it, close-on-exec or not. To `deregister` before you close is always enough.
     ///
     /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
-    pub fn register(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
+    pub fn register(
+        &self,
+        source: &(impl Source + ?Sized),
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
         self.watch(source.as_fd(), token, interests, false)
     }
 
@@ -411,7 +423,12 @@ impl Registrator {
     ///
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * Else as [`register`](Registrator::register).
-    pub fn reregister(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
+    pub fn reregister(
+        &self,
+        source: &(impl Source + ?Sized),
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
         self.watch(source.as_fd(), token, interests, true)
     }
 
@@ -422,7 +439,7 @@ impl Registrator {
     ///
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    pub fn deregister(&self, source: &impl Source) -> io::Result<()> {
+    pub fn deregister(&self, source: &(impl Source + ?Sized)) -> io::Result<()> {
         if self.queue.is_closed() {
             return Err(closed());
         }
@@ -598,7 +615,7 @@ impl Event {
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut poll = Poll::new()?;
-/// let waker = Waker::new(&poll.registrator(), 7)?;
+/// let waker = Waker::new(poll.registry(), 7)?;
 /// std::thread::spawn(move || waker.wake());
 ///
 /// let mut events = Events::new();
@@ -631,14 +648,14 @@ impl Wake {
 }
 
 impl Waker {
-    /// Makes a waker for the queue of `registrator`.
+    /// Makes a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
     ///
     /// # Errors
     ///
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
     /// * The system's error when it has no room for another one (on Linux a waker is a descriptor).
-    pub fn new(registrator: &Registrator, token: Token) -> io::Result<Waker> {
-        let queue = Arc::clone(&registrator.queue);
+    pub fn new(registrator: &impl AsRef<Registrator>, token: Token) -> io::Result<Waker> {
+        let queue = Arc::clone(&registrator.as_ref().queue);
         if queue.is_closed() {
             return Err(closed());
         }

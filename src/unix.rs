@@ -25,7 +25,7 @@ use std::ptr;
 /// through `&socket.as_socket()`.
 pub trait Source: AsFd {}
 
-impl<T: AsFd> Source for T {}
+impl<T: AsFd + ?Sized> Source for T {}
 
 /// What a [`TcpStream`] must remember for edge mode: nothing, the kernel itself notices each change of readiness.
 pub(crate) struct Edge;

@@ -86,7 +86,7 @@ pub(crate) const KEY_WAKE: usize = 1;
 const KEY_CLOSE: usize = 2;
 
 /// What the selector, its registrators, registrations and wakers share.
-struct Queue {
+pub(crate) struct Queue {
     port: OwnedHandle,
     /// Set once, by `close_loop` or by the end of the selector; looked at by everybody.
     closed: AtomicBool,
@@ -335,7 +335,7 @@ impl Drop for Selector {
 /// A clone is another handle to the same queue.
 #[derive(Clone, Debug)]
 pub struct Registrator {
-    queue: Arc<Queue>,
+    pub(crate) queue: Arc<Queue>,
 }
 
 impl Registrator {
@@ -360,7 +360,12 @@ impl Registrator {
     /// `std::process::Command` starts it, close-on-exec or not. To `deregister` before you close is always enough.
     ///
     /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
-    pub fn register(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
+    pub fn register(
+        &self,
+        source: &(impl Source + ?Sized),
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
         self.watch(source, token, interests, true)
     }
 
@@ -370,7 +375,12 @@ impl Registrator {
     ///
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * Else as [`register`](Registrator::register).
-    pub fn reregister(&self, source: &impl Source, token: Token, interests: Interests) -> io::Result<()> {
+    pub fn reregister(
+        &self,
+        source: &(impl Source + ?Sized),
+        token: Token,
+        interests: Interests,
+    ) -> io::Result<()> {
         self.watch(source, token, interests, false)
     }
 
@@ -381,7 +391,7 @@ impl Registrator {
     ///
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    pub fn deregister(&self, source: &impl Source) -> io::Result<()> {
+    pub fn deregister(&self, source: &(impl Source + ?Sized)) -> io::Result<()> {
         let mut table = self.queue.table();
         if self.queue.is_closed() {
             return Err(closed());
@@ -407,7 +417,7 @@ impl Registrator {
 
     fn watch(
         &self,
-        source: &impl Source,
+        source: &(impl Source + ?Sized),
         token: Token,
         interests: Interests,
         is_new: bool,
@@ -456,7 +466,7 @@ impl Table {
     ///
     /// The number says where to look, not what is true: it may be that of a socket which was closed, and `source` another
     /// one that has got the same number since.
-    fn find(&self, source: &impl Source) -> io::Result<Arc<Registration>> {
+    fn find(&self, source: &(impl Source + ?Sized)) -> io::Result<Arc<Registration>> {
         let number = source.as_socket().as_raw_socket();
         let is_it = |known: &&Arc<Registration>| {
             let is_known = source.edge().map_or(false, |edge| edge.knows(known));
@@ -812,7 +822,7 @@ impl Event {
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let mut poll = Poll::new()?;
-/// let waker = Waker::new(&poll.registrator(), 7)?;
+/// let waker = Waker::new(poll.registry(), 7)?;
 /// std::thread::spawn(move || waker.wake());
 ///
 /// let mut events = Events::new();
@@ -838,14 +848,14 @@ struct WakerInner {
 }
 
 impl Waker {
-    /// Makes a waker for the queue of `registrator`.
+    /// Makes a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
     ///
     /// # Errors
     ///
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
     /// * The system's error when it has no room for another one (on Linux a waker is a descriptor).
-    pub fn new(registrator: &Registrator, token: Token) -> io::Result<Waker> {
-        let queue = Arc::clone(&registrator.queue);
+    pub fn new(registrator: &impl AsRef<Registrator>, token: Token) -> io::Result<Waker> {
+        let queue = Arc::clone(&registrator.as_ref().queue);
         if queue.is_closed() {
             return Err(closed());
         }

@@ -94,6 +94,25 @@ fn a_fine_timeout_is_never_cut_short() {
 }
 
 #[test]
+fn a_timeout_may_be_left_open() {
+    let mut poll = Poll::new().unwrap();
+    let waker = Waker::new(poll.registry(), 1).unwrap();
+    let mut events = Events::new();
+    for timeout in [None, Some(DEADLINE)] {
+        waker.wake().unwrap();
+        assert_eq!(poll.poll_timeout(&mut events, timeout).unwrap(), 1);
+    }
+    waker.wake().unwrap();
+    assert_eq!(poll.poll_timeout(&mut events, None).unwrap(), 1);
+    // For ever is not the same as not at all.
+    thread::scope(|scope| {
+        scope.spawn(|| waker.wake().unwrap());
+        assert_eq!(poll.poll_timeout(&mut events, None).unwrap(), 1);
+    });
+    assert_eq!(poll.poll_timeout(&mut events, Some(Duration::ZERO)).unwrap(), 0);
+}
+
+#[test]
 fn a_huge_timeout_waits() {
     let huge = [
         Duration::MAX,
@@ -346,4 +365,17 @@ fn an_event_can_be_copied_compared_and_printed() {
     drop(stream);
     drop::<net::TcpStream>(peer);
     assert_eq!(event.id(), 42);
+}
+
+#[test]
+fn a_poll_shows_in_a_line_which_queue_it_is_and_whether_it_is_closed() {
+    let poll = Poll::new().unwrap();
+    let _waker = Waker::new(poll.registry(), 1).unwrap();
+    let shown = format!("{:?}", poll);
+    assert_eq!(shown.matches("Queue").count(), 1, "{}", shown);
+    assert!(shown.contains("closed: false") && shown.len() < 100, "{}", shown);
+    #[cfg(unix)]
+    assert!(shown.contains(&format!("fd: {} ", std::os::unix::io::AsRawFd::as_raw_fd(&poll))), "{}", shown);
+    poll.registrator().close_loop().unwrap();
+    assert!(format!("{:?}", poll).contains("closed: true"));
 }

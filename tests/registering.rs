@@ -2,7 +2,7 @@
 
 mod util;
 
-use minimio::{Events, Interests, Poll};
+use minimio::{Events, Interests, Poll, Source};
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, UdpSocket};
 use std::thread;
@@ -517,6 +517,28 @@ fn interests_without_a_direction_or_with_both_modes_are_invalid() {
     }
     peer.write_all(b"x").unwrap();
     assert!(expect_event(&mut poll, 2).readable);
+}
+
+#[test]
+fn sources_of_several_types_may_stand_behind_one() {
+    let mut poll = Poll::new().unwrap();
+    let listener = listener();
+    let (stream, mut peer) = pair();
+    let sources: [&dyn Source; 2] = [&listener, &stream];
+    for (token, source) in sources.into_iter().enumerate() {
+        poll.registry().register(source, token, READABLE).unwrap();
+    }
+    peer.write_all(b"x").unwrap();
+    assert!(expect_event(&mut poll, 1).readable);
+    // What the type knows about edges is not lost behind it.
+    drain(&stream);
+    poll.registry().reregister(sources[1], 2, READABLE | EDGE).unwrap();
+    expect_nothing(&mut poll);
+    peer.write_all(b"x").unwrap();
+    assert!(expect_event(&mut poll, 2).readable);
+    for source in sources {
+        poll.registry().deregister(source).unwrap();
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod util;
 use minimio::{Events, Poll, Waker};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::net;
 use std::os::raw::c_int;
 use std::os::unix::io::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
@@ -195,6 +196,19 @@ fn a_local_socket_is_a_source_as_it_is() {
     assert!(expect_event(&mut poll, 1).readable);
     drop(far);
     assert!(expect_event(&mut poll, 1).read_closed);
+}
+
+#[test]
+fn whatever_has_a_descriptor_is_a_source_behind_its_trait() {
+    let mut poll = Poll::new().unwrap();
+    let (reader, _writer) = pipe_pair();
+    let listener = listener();
+    let sources: [&dyn AsFd; 2] = [&reader, &listener];
+    for (token, source) in sources.into_iter().enumerate() {
+        poll.registry().register(source, token, READABLE).unwrap();
+    }
+    let _peer = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert!(expect_event(&mut poll, 1).readable);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use std::sync::Once;
 /// one too.
 pub trait Source: Watched {}
 
-impl<T: Watched> Source for T {}
+impl<T: Watched + ?Sized> Source for T {}
 
 /// Keeps [`Source`] to the types named there, and says what a type knows about edges.
 pub trait Watched: AsSocket {
