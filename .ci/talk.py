@@ -136,6 +136,11 @@ class Server:
             fields = stat.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def memory(self):
+        """The memory it has in use, in KiB; Linux only."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return int(re.search(r"VmRSS:\s*(\d+) kB", status.read())[1])
+
 
 @contextlib.contextmanager
 def server(*arguments, descriptors=None, **options):

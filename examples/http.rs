@@ -26,8 +26,10 @@ const MAX_HEAD: usize = 8 * 1024;
 const MAX_BODY: usize = 1024 * 1024;
 /// While this much waits to be written, no further request is answered.
 const MAX_OUTPUT: usize = 64 * 1024;
-/// A client that makes no progress for so long is put out.
+/// A client that neither sends nor reads for so long is disconnected.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A request must be complete so long after its first byte, however busily it trickles in.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How often to look for such clients.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -99,7 +101,7 @@ impl Server {
             }
             if sweep <= now {
                 sweep = now + SWEEP;
-                self.clients.retain(|_, client| now - client.progress < PATIENCE);
+                self.sweep(now);
                 if self.resting {
                     self.accept(now)?;
                 }
@@ -139,6 +141,16 @@ impl Server {
         Ok(())
     }
 
+    /// Disconnects whoever holds a connection and does nothing with it.
+    fn sweep(&mut self, now: Instant) {
+        let registry = self.poll.registry();
+        self.clients.retain(|token, client| {
+            client.progress + PATIENCE > now
+                && (!client.is_late(now)
+                    || client.refuse_late(now).is_ok() && client.watch(registry, *token).is_ok())
+        });
+    }
+
     fn serve_client(&mut self, event: &Event, now: Instant) {
         let token = event.id();
         let client = match self.clients.get_mut(&token) {
@@ -159,6 +171,8 @@ struct Client {
     stream: TcpStream,
     /// The beginning of a request, or of several, whose end has not come yet.
     input: Vec<u8>,
+    /// Since when the first request in `input` has been incomplete.
+    begun: Instant,
     /// Answers that wait until the client reads.
     output: Vec<u8>,
     /// We have asked for the body of the request in `input` (`100 Continue`).
@@ -185,6 +199,7 @@ impl Client {
         Client {
             stream,
             input: Vec::new(),
+            begun: now,
             output: Vec::new(),
             continued: false,
             state: State::Serving,
@@ -211,19 +226,25 @@ impl Client {
             return Ok(false);
         }
         loop {
-            self.answer();
-            self.write(now)?;
+            self.answer(now);
+            self.finish(now)?;
             if !self.output.is_empty() {
                 return Ok(true); // The client must read first.
-            }
-            if self.state == State::Closing {
-                self.stream.shutdown(Shutdown::Write)?;
-                self.state = State::Lingering;
             }
             if self.state == State::Lingering || !self.has_request() {
                 return Ok(true); // The client must send first.
             }
         }
+    }
+
+    /// Writes what there is to write, and after the last answer says that it was the last.
+    fn finish(&mut self, now: Instant) -> io::Result<()> {
+        self.write(now)?;
+        if self.output.is_empty() && self.state == State::Closing {
+            self.stream.shutdown(Shutdown::Write)?;
+            self.state = State::Lingering;
+        }
+        Ok(())
     }
 
     /// Reads once, so that nobody keeps us from the others. `false` at the end of what the client sends; whatever it had
@@ -235,6 +256,9 @@ impl Client {
             // Sending on and on to somebody who has hung up is no progress.
             Ok(_) if self.state == State::Lingering => {}
             Ok(n) => {
+                if self.input.is_empty() {
+                    self.begun = now;
+                }
                 self.input.extend_from_slice(&buffer[..n]);
                 self.progress = now;
             }
@@ -249,12 +273,13 @@ impl Client {
     }
 
     /// Answers the complete requests in `input`, as long as there is room for answers.
-    fn answer(&mut self) {
+    fn answer(&mut self, now: Instant) {
         let mut used = 0;
         while self.state == State::Serving && self.output.len() < MAX_OUTPUT {
             match parse(&self.input[used..]) {
                 Ok(Parsed::Request(request, length)) => {
                     used += length;
+                    self.begun = now; // the next one
                     self.continued = false;
                     if !request.keep_alive {
                         self.state = State::Closing;
@@ -268,15 +293,29 @@ impl Client {
                     }
                     break;
                 }
-                Err((status, why)) => {
-                    // Where the next request begins is anybody's guess now.
-                    self.state = State::Closing;
-                    let text = format!("{}\n", why);
-                    Answer::text(status, &text).write(&mut self.output, false, false);
-                }
+                Err(refusal) => self.refuse(refusal),
             }
         }
         self.input.drain(..used);
+    }
+
+    /// Says why not, and that this was the last answer: where the next request begins is anybody's guess now.
+    fn refuse(&mut self, (status, why): Refusal) {
+        self.state = State::Closing;
+        let text = format!("{}\n", why);
+        Answer::text(status, &text).write(&mut self.output, false, false);
+    }
+
+    /// Part of a request has been here for too long. While the client has answers to read, the delay may be ours.
+    fn is_late(&self, now: Instant) -> bool {
+        let is_waiting = self.state == State::Serving && self.output.is_empty() && !self.input.is_empty();
+        is_waiting && self.begun + REQUEST_TIME <= now
+    }
+
+    fn refuse_late(&mut self, now: Instant) -> io::Result<()> {
+        self.input.clear();
+        self.refuse((REQUEST_TIMEOUT, "a request must be complete after 10 s"));
+        self.finish(now)
     }
 
     /// Writes as much of the answers as fits.
@@ -321,6 +360,7 @@ const OK: Status = (200, "OK");
 const BAD_REQUEST: Status = (400, "Bad Request");
 const NOT_FOUND: Status = (404, "Not Found");
 const METHOD_NOT_ALLOWED: Status = (405, "Method Not Allowed");
+const REQUEST_TIMEOUT: Status = (408, "Request Timeout");
 const LENGTH_REQUIRED: Status = (411, "Length Required");
 const CONTENT_TOO_LARGE: Status = (413, "Content Too Large");
 const FIELDS_TOO_LARGE: Status = (431, "Request Header Fields Too Large");

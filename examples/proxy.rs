@@ -6,10 +6,12 @@
 //!       cargo run --example proxy -- ADDRESS TARGET   listens there, and goes to any other HOST:PORT
 //! See:  your lines come back, through the proxy; it prints who came, and how many bytes went each way.
 //!
-//! The point is back-pressure. What was read from one side and not written to the other yet lies in a buffer of a fixed
-//! size. While it is full we do not read: then the kernel's buffers fill up, and then the sender itself has to wait,
-//! as if it were connected to its slow reader directly. Both directions work so, independent of each other, and each
-//! ends for itself: the end of what one side sends is passed on as the same end to the other side.
+//! The point is back-pressure. What we have read from one side goes to the other side at once. What does not fit there
+//! waits, and while anything waits we read no more: the kernel's buffers fill up, and then the sender itself has to wait,
+//! as if it were connected to its slow reader directly. Both directions work like this, independent of each other, and each
+//! ends by itself: the end of what one side sends is passed on as the same end to the other side.
+//!
+//! One buffer serves all connections, for only one of them is read at a time. A pair that has nothing waiting costs no memory.
 
 use minimio::{Event, Events, Interests, Poll, Registry, TcpStream, Token};
 use std::collections::HashMap;
@@ -19,7 +21,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 const LISTENER: Token = 0;
-/// How many bytes may be under way in one direction.
+/// How many bytes are read at once, so the most that can wait in one direction.
 const ROOM: usize = 64 * 1024;
 /// How long to leave the listener alone after it failed, for instance because all descriptors are in use.
 const REST: Duration = Duration::from_millis(100);
@@ -65,6 +67,8 @@ struct Proxy {
     pairs: HashMap<Token, Pair>,
     /// Never used twice, so an event cannot be taken for one of a later pair.
     next_token: Token,
+    /// Where bytes are between a read and the write that follows.
+    buffer: Vec<u8>,
 }
 
 impl Proxy {
@@ -72,7 +76,15 @@ impl Proxy {
         let poll = Poll::new()?;
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
         poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
-        Ok(Proxy { poll, listener, resume: None, targets, pairs: HashMap::new(), next_token: LISTENER + 2 })
+        Ok(Proxy {
+            poll,
+            listener,
+            resume: None,
+            targets,
+            pairs: HashMap::new(),
+            next_token: LISTENER + 2,
+            buffer: vec![0; ROOM],
+        })
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -140,7 +152,7 @@ impl Proxy {
             None => return, // It ended earlier in this batch of events.
         };
         // An error of one side is the end of both.
-        let result = pair.advance(event, self.poll.registry());
+        let result = pair.advance(event, self.poll.registry(), &mut self.buffer);
         match &result {
             Ok(true) => return,
             Ok(false) => say(format_args!("{}: {}, done", token, pair)),
@@ -166,7 +178,7 @@ struct Pair {
 impl Pair {
     fn new(client: Side, mut targets: Vec<SocketAddr>) -> Pair {
         targets.reverse(); // Taken from the end.
-        Pair { client, server: None, connected: false, targets, up: Lane::new(), down: Lane::new() }
+        Pair { client, server: None, connected: false, targets, up: Lane::default(), down: Lane::default() }
     }
 
     /// Begins to connect to the next address of the server. When it has an outcome, its stream becomes writable.
@@ -189,7 +201,7 @@ impl Pair {
     }
 
     /// Does what can be done without waiting. `false`: both directions have ended.
-    fn advance(&mut self, event: &Event, registry: &Registry) -> io::Result<bool> {
+    fn advance(&mut self, event: &Event, registry: &Registry, buffer: &mut [u8]) -> io::Result<bool> {
         let (client, server) = match &mut self.server {
             Some(server) => (&mut self.client, server),
             None => return Ok(true),
@@ -205,10 +217,10 @@ impl Pair {
             let _ = client.stream.set_nodelay(true);
             let _ = server.stream.set_nodelay(true);
         }
-        self.up.carry(&client.stream, &server.stream)?;
-        self.down.carry(&server.stream, &client.stream)?;
-        client.watch(registry, self.up.has_room(), self.down.has_load())?;
-        server.watch(registry, self.down.has_room(), self.up.has_load())?;
+        self.up.carry(&client.stream, &server.stream, buffer)?;
+        self.down.carry(&server.stream, &client.stream, buffer)?;
+        client.watch(registry, self.up.can_read(), self.down.has_load())?;
+        server.watch(registry, self.down.can_read(), self.up.has_load())?;
         Ok(!(self.up.is_done && self.down.is_done))
     }
 }
@@ -267,13 +279,11 @@ impl Side {
     }
 }
 
-/// One direction: a buffer between a stream that is read and a stream that is written.
+/// One direction: from a stream that is read to a stream that is written.
+#[derive(Default)]
 struct Lane {
-    buffer: Vec<u8>,
-    /// What is under way is the part of the buffer from here,
-    begin: usize,
-    /// up to here.
-    end: usize,
+    /// What was read and did not fit into the writer yet. Mostly nothing.
+    waiting: Vec<u8>,
     carried: u64,
     /// The reader has seen the end.
     is_ending: bool,
@@ -282,22 +292,29 @@ struct Lane {
 }
 
 impl Lane {
-    fn new() -> Lane {
-        Lane { buffer: vec![0; ROOM], begin: 0, end: 0, carried: 0, is_ending: false, is_done: false }
-    }
-
-    fn has_room(&self) -> bool {
-        self.end < ROOM && !self.is_ending
+    fn can_read(&self) -> bool {
+        self.waiting.is_empty() && !self.is_ending
     }
 
     fn has_load(&self) -> bool {
-        self.begin < self.end
+        !self.waiting.is_empty()
     }
 
     /// Moves once what can be moved without waiting.
-    fn carry(&mut self, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
-        self.read(from)?;
-        self.write(to)?;
+    fn carry(&mut self, from: &TcpStream, to: &TcpStream, buffer: &mut [u8]) -> io::Result<()> {
+        if self.has_load() {
+            let written = write(to, &self.waiting)?;
+            self.carried += written as u64;
+            self.waiting.drain(..written);
+        }
+        if self.can_read() {
+            // An empty lane gives its memory back.
+            self.waiting = Vec::new();
+            let read = self.read(from, buffer)?;
+            let written = write(to, &buffer[..read])?;
+            self.carried += written as u64;
+            self.waiting.extend_from_slice(&buffer[written..read]);
+        }
         if self.is_ending && !self.has_load() && !self.is_done {
             self.is_done = true;
             match to.shutdown(Shutdown::Write) {
@@ -309,35 +326,29 @@ impl Lane {
         Ok(())
     }
 
-    /// Reads once, so that nobody keeps us from the others.
-    fn read(&mut self, mut from: &TcpStream) -> io::Result<()> {
-        if !self.has_room() {
-            return Ok(());
-        }
-        match from.read(&mut self.buffer[self.end..]) {
+    /// Reads once, so that nobody keeps us from the others. Returns how many bytes came.
+    fn read(&mut self, mut from: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        match from.read(buffer) {
             Ok(0) => self.is_ending = true,
-            Ok(n) => self.end += n,
+            Ok(n) => return Ok(n),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(0)
     }
+}
 
-    fn write(&mut self, mut to: &TcpStream) -> io::Result<()> {
-        while self.has_load() {
-            match to.write(&self.buffer[self.begin..self.end]) {
-                Ok(n) => {
-                    self.begin += n;
-                    self.carried += n as u64;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
+/// Writes as much as fits. Returns how many bytes that was.
+fn write(mut to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match to.write(&bytes[written..]) {
+            Ok(n) => written += n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
         }
-        self.begin = 0;
-        self.end = 0;
-        Ok(())
     }
+    Ok(written)
 }
 
 /// Errors of `accept` that concern one connection only.
