@@ -27,19 +27,31 @@ pub trait Source: AsFd {}
 
 impl<T: AsFd + ?Sized> Source for T {}
 
-/// What a [`TcpStream`] must remember for edge mode: nothing, the kernel itself notices each change of readiness.
+/// What a socket of minimio's types must remember of its registration: nothing, the kernel does. It notices each change of
+/// readiness by itself, tells a closed socket from its successor, and a clone is another descriptor to it.
 pub(crate) struct Edge;
 
 impl Edge {
-    pub(crate) fn new() -> Edge {
+    /// Of a socket that was just made.
+    pub(crate) fn new(_socket: &impl AsFd) -> Edge {
         Edge
     }
 
-    /// A read or write (`_direction`) said `WouldBlock`.
-    #[inline(always)]
-    pub(crate) fn blocked(&self, _socket: &net::TcpStream, _direction: Interests) {}
+    /// Of a socket that somebody hands over, its registration included.
+    pub(crate) fn adopt(_socket: &impl AsFd) -> Edge {
+        Edge
+    }
 
-    /// The socket lives on as another type; so does its registration, which the kernel keeps.
+    /// Of `_clone`, which is another handle to the same socket.
+    pub(crate) fn share(&self, _clone: &impl AsFd) -> Edge {
+        Edge
+    }
+
+    /// A call in this `_direction` said `WouldBlock`.
+    #[inline(always)]
+    pub(crate) fn blocked(&self, _direction: Interests) {}
+
+    /// The socket lives on as another type, and so does its registration.
     pub(crate) fn leave(self) {}
 }
 

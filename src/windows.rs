@@ -59,8 +59,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::net;
-use std::os::windows::io::{AsRawHandle, AsRawSocket, FromRawHandle, OwnedHandle, RawHandle, RawSocket};
+use std::os::windows::io::{
+    AsRawHandle, AsRawSocket, AsSocket, FromRawHandle, OwnedHandle, RawHandle, RawSocket,
+};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -915,12 +916,23 @@ pub struct Edge {
 }
 
 impl Edge {
-    pub(crate) fn new() -> Edge {
+    /// Of a socket that was just made.
+    pub(crate) fn new(_socket: &impl AsSocket) -> Edge {
         Edge::default()
     }
 
-    /// A read or write (`direction`) said `WouldBlock`.
-    pub(crate) fn blocked(&self, _socket: &net::TcpStream, direction: Interests) {
+    /// Of a socket that somebody hands over, its registration included.
+    pub(crate) fn adopt(_socket: &impl AsSocket) -> Edge {
+        Edge::default()
+    }
+
+    /// Of `_clone`, which is another handle to the same socket.
+    pub(crate) fn share(&self, _clone: &impl AsSocket) -> Edge {
+        Edge::default()
+    }
+
+    /// A call in this `direction` said `WouldBlock`.
+    pub(crate) fn blocked(&self, direction: Interests) {
         let registration = self.slot().upgrade();
         if let Some(registration) = registration {
             registration.blocked(direction);
@@ -1039,7 +1051,7 @@ mod tests {
     use super::*;
     use crate::Poll;
     use std::io::Write;
-    use std::net::TcpListener;
+    use std::net::{self, TcpListener};
 
     const READABLE: Interests = Interests::READABLE;
 

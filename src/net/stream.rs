@@ -98,13 +98,18 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn connect_nonblocking(address: SocketAddr) -> io::Result<TcpStream> {
-        Ok(TcpStream::adopt(platform::connect(address)?))
+        let socket = platform::connect(address)?;
+        Ok(TcpStream::wrap(Edge::new(&socket), socket))
     }
 
-    /// Wraps a socket in the mode it has.
+    /// Wraps a socket in the mode it has, and takes its registration over.
     pub(crate) fn adopt(socket: net::TcpStream) -> TcpStream {
+        TcpStream::wrap(Edge::adopt(&socket), socket)
+    }
+
+    fn wrap(edge: Edge, socket: net::TcpStream) -> TcpStream {
         platform::forbid_sigpipe(&socket);
-        TcpStream { edge: Edge::new(), socket }
+        TcpStream { edge, socket }
     }
 
     /// Runs one read or write and, where the kernel does not, takes note of a `WouldBlock`.
@@ -116,7 +121,7 @@ impl TcpStream {
     ) -> io::Result<T> {
         let result = transfer(&self.socket);
         if matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-            self.edge.blocked(&self.socket, direction);
+            self.edge.blocked(direction);
         }
         result
     }
@@ -225,7 +230,8 @@ impl TcpStream {
     ///
     /// The system's error, for instance when no descriptor is left.
     pub fn try_clone(&self) -> io::Result<TcpStream> {
-        Ok(TcpStream::adopt(self.socket.try_clone()?))
+        let socket = self.socket.try_clone()?;
+        Ok(TcpStream::wrap(self.edge.share(&socket), socket))
     }
 }
 
