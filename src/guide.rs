@@ -1,53 +1,59 @@
+#![doc = include_str!("guide/rustdoc.md")]
 #![doc = include_str!("guide/index.md")]
 
-pub mod ch01_threads {
-    #![doc = include_str!("guide/ch01_threads.md")]
+// One text, read in three places: here, where the listings are tested; as pages of the repository; and as a book that
+// mdBook builds (`mdbook build src/guide`). Nothing is generated for the second and the third. A chapter therefore never
+// writes an address in the middle of its text: it writes `[chapter 10][ch10]` and `![What it shows][two-lists]`, and
+// defines both at its end as paths between files. Here those files have become modules, so other definitions come
+// first, and in Markdown the first definition of a name counts:
+//
+// * `guide/rustdoc.md`, the same for all chapters: a module for each file, an item for each `[crate::…]`;
+// * `guide/pictures/rustdoc/CHAPTER.md`: each picture as an address that contains it, because rustdoc copies no files.
+//   `bash .ci/book --pictures` writes these.
+//
+// A chapter is laid out like this, and `bash .ci/book` checks what can be checked:
+//
+//     # 4. epoll                         number and title
+//     *Which list …?*                    the question that the chapter answers, then the answer in a paragraph
+//     *Workshop: steps 1 to 4.*          which steps of the workshop go with it, if any do
+//     # A section …                      two pictures at least, each drawn for one question; listings are whole programs
+//                                        without hidden lines; what one prints follows in a block marked `text`
+//     # Challenges                       **Try it.** a change to a listing, and what to look for
+//                                        **Think.** a question without a computer; both are answered in answers.md
+//     ---
+//     Back: [kqueue][ch05] · Next: [AFD][ch07]
+//     [ch05]: ch05_kqueue.md             the definitions, and nothing after them
+
+macro_rules! chapters {
+    ($($name:ident)*) => {$(
+        pub mod $name {
+            #![doc = include_str!("guide/rustdoc.md")]
+            #![doc = include_str!(concat!("guide/pictures/rustdoc/", stringify!($name), ".md"))]
+            #![doc = include_str!(concat!("guide/", stringify!($name), ".md"))]
+        }
+    )*};
 }
 
-pub mod ch02_system_calls {
-    #![doc = include_str!("guide/ch02_system_calls.md")]
-}
-
-pub mod ch03_readiness_completion {
-    #![doc = include_str!("guide/ch03_readiness_completion.md")]
-}
-
-pub mod ch04_epoll {
-    #![doc = include_str!("guide/ch04_epoll.md")]
-}
-
-pub mod ch05_kqueue {
-    #![doc = include_str!("guide/ch05_kqueue.md")]
-}
-
-pub mod ch06_iocp {
-    #![doc = include_str!("guide/ch06_iocp.md")]
-}
-
-pub mod ch07_afd {
-    #![doc = include_str!("guide/ch07_afd.md")]
-}
-
-pub mod ch08_one_api {
-    #![doc = include_str!("guide/ch08_one_api.md")]
-}
-
-pub mod ch09_modes {
-    #![doc = include_str!("guide/ch09_modes.md")]
-}
-
-pub mod ch10_threads {
-    #![doc = include_str!("guide/ch10_threads.md")]
-}
-
-pub mod ch11_hard_parts {
-    #![doc = include_str!("guide/ch11_hard_parts.md")]
-}
-
-pub mod ch12_reactor_executor {
-    #![doc = include_str!("guide/ch12_reactor_executor.md")]
-}
-
-pub mod ch13_async_await {
-    #![doc = include_str!("guide/ch13_async_await.md")]
+chapters! {
+    ch01_threads
+    ch02_system_calls
+    ch03_readiness_completion
+    ch04_epoll
+    ch05_kqueue
+    ch06_iocp
+    ch07_afd
+    ch08_one_api
+    ch09_modes
+    ch10_threads
+    ch11_hard_parts
+    ch12_reactor_executor
+    ch13_async_await
+    ch14_wire
+    ch15_mio
+    ch16_io_uring
+    traps_epoll
+    traps_kqueue
+    traps_windows
+    glossary
+    answers
 }
