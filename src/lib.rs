@@ -79,8 +79,8 @@
 //! error, one line each, in the manner of `strace`. To close a descriptor, and what std calls for a socket, is not among them.
 //!
 //! ```text
-//! epoll_ctl(3, EPOLL_CTL_ADD, 7, {EPOLLIN|EPOLLRDHUP|EPOLLONESHOT, token=10}) = 0
-//! epoll_wait(3, [{EPOLLIN, token=10}], 64, -1) = 1
+//!     0.021 ms  epoll_ctl(3, EPOLL_CTL_ADD, 7, {EPOLLIN|EPOLLRDHUP|EPOLLONESHOT, token=10}) = 0
+//!   100.258 ms  (slept 100.214 ms) epoll_wait(3, [{EPOLLIN, token=10}], 64, -1) = 1
 //! ```
 
 #![warn(missing_docs, missing_debug_implementations, unsafe_op_in_unsafe_fn)]

@@ -145,11 +145,12 @@ impl Queue {
         timeout: Option<Duration>,
     ) -> io::Result<c_int> {
         let (epoll, timeout) = (self.epoll.as_raw_fd(), millis(timeout));
+        let slept = trace::Slept::begin();
         // SAFETY: `buffer` has room for `room` records, and the kernel writes at most that many.
         let ready = unsafe { ffi::epoll_wait(epoll, buffer, room, timeout) };
         // SAFETY: the kernel has initialized the first `ready` records.
         let records = unsafe { trace::Records::new(buffer, ready) };
-        check(ready, format_args!("epoll_wait({epoll}, {records:?}, {room}, {timeout})"))
+        check(ready, format_args!("{slept}epoll_wait({epoll}, {records:?}, {room}, {timeout})"))
     }
 
     /// Whether there are events that the last wait did not hand out: an epoll instance is itself readable then.
@@ -173,6 +174,7 @@ impl Queue {
                 tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: timeout.subsec_nanos().into(),
             };
+            let slept = trace::Slept::begin();
             // SAFETY: the arguments are those of `epoll_pwait2`: `buffer` has room for `room` records, `limit` outlives the
             // call, and there is no signal mask.
             let ready = unsafe {
@@ -181,8 +183,10 @@ impl Queue {
             let ready = ready as c_int;
             // SAFETY: the kernel has initialized the first `ready` records.
             let records = unsafe { trace::Records::new(buffer, ready) };
-            let result =
-                check(ready, format_args!("epoll_pwait2({epoll}, {records:?}, {room}, {limit:?}, NULL, 0)"));
+            let result = check(
+                ready,
+                format_args!("{slept}epoll_pwait2({epoll}, {records:?}, {room}, {limit:?}, NULL, 0)"),
+            );
             match result {
                 Err(error) if is_missing(&error) => {
                     NO_PWAIT2.store(true, Ordering::Relaxed);

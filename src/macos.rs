@@ -185,13 +185,15 @@ impl Queue {
                 tv_nsec: timeout.subsec_nanos() as c_long,
             }
         });
+        let slept = trace::Slept::begin();
         let limit_or_null = limit.as_ref().map_or(ptr::null(), |limit| limit);
         // SAFETY: `buffer` has room for `room` records, the kernel writes at most that many, and `limit` outlives the call.
         let ready = unsafe { ffi::kevent(kqueue, ptr::null(), 0, buffer, room, limit_or_null) };
         // SAFETY: the kernel has initialized the first `ready` records.
         let records = unsafe { trace::Records::new(buffer, ready) };
         let limit = trace::Limit(&limit);
-        let ready = check(ready, format_args!("kevent({kqueue}, NULL, 0, {records:?}, {room}, {limit:?})"))?;
+        let ready =
+            check(ready, format_args!("{slept}kevent({kqueue}, NULL, 0, {records:?}, {room}, {limit:?})"))?;
         // SAFETY: the kernel has initialized the first `ready` records, and `ready` is at most the capacity.
         unsafe { events.set_len(ready as usize) };
         Ok(())

@@ -4,8 +4,11 @@
 //!
 //! A platform file says what it called at the one place where results become `io::Result`. The arguments are formatted
 //! after the call, so they show what the kernel has written as well. What they look like is told in one file for each
-//! system, beside this one. Without the feature nobody calls it. The small functions that
-//! are called all the same, for an argument, are always inlined: then nothing is left of the call either.
+//! system, beside this one. A line begins with the time since the first line and, once several threads have had one, with the
+//! number of the thread; then, for a wait, how long it slept.
+//!
+//! Without the feature nobody calls it. The small functions that are called all the same, for an argument, are always
+//! inlined: then nothing is left of the call either.
 
 #[cfg_attr(any(target_os = "linux", target_os = "android"), path = "trace/epoll.rs")]
 #[cfg_attr(all(unix, not(any(target_os = "linux", target_os = "android"))), path = "trace/kqueue.rs")]
@@ -16,8 +19,12 @@ mod unix;
 
 pub(crate) use system::*;
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// Prints `call` and what came of it.
 #[inline(always)]
@@ -25,10 +32,70 @@ pub(crate) fn trace(call: fmt::Arguments<'_>, result: &io::Result<impl fmt::Disp
     if cfg!(feature = "trace") {
         let mut line = Line::new();
         let _ = match result {
-            Ok(value) => write!(line, "{} = {}", call, value),
-            Err(error) => write!(line, "{} = {}", call, Failure(error)),
+            Ok(value) => write!(line, "{}{} = {}", Stamp, call, value),
+            Err(error) => write!(line, "{}{} = {}", Stamp, call, Failure(error)),
         };
         print(line.finish());
+    }
+}
+
+/// When a wait began. Its line starts with how long it slept: `(slept 100.234 ms) `.
+pub(crate) struct Slept(Option<Instant>);
+
+impl Slept {
+    #[inline(always)]
+    pub(crate) fn begin() -> Slept {
+        Slept(if cfg!(feature = "trace") { Some(Instant::now()) } else { None })
+    }
+}
+
+impl fmt::Display for Slept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(began) => write!(f, "(slept {:.3} ms) ", began.elapsed().as_secs_f64() * 1000.0),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The moment of the first line. Made on the heap, once, and kept for ever.
+static START: AtomicPtr<Instant> = AtomicPtr::new(ptr::null_mut());
+/// How many threads have had a line.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// The number of this thread, from 1 on; 0 as long as it has none. It needs neither memory nor a lock when it is used
+    /// first, so a signal handler may use it.
+    static THREAD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How a line begins: `  0.123 ms  `, and the thread's number if there are several.
+struct Stamp;
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut start = START.load(Ordering::Acquire);
+        if start.is_null() {
+            // The first line is of a new queue, never of a signal handler: that would need a waker, which comes later.
+            let now = Box::into_raw(Box::new(Instant::now()));
+            let raced = START.compare_exchange(start, now, Ordering::AcqRel, Ordering::Acquire);
+            // Another thread may have been first; then its moment counts, and ours leaks, once.
+            start = raced.err().unwrap_or(now);
+        }
+        // SAFETY: once it is set it stays, and what it points to is never freed or changed.
+        let since = unsafe { &*start }.elapsed();
+        write!(f, "{:9.3} ms  ", since.as_secs_f64() * 1000.0)?;
+
+        let number = THREAD.with(|number| {
+            if number.get() == 0 {
+                number.set(THREADS.fetch_add(1, Ordering::Relaxed) + 1);
+            }
+            number.get()
+        });
+        match THREADS.load(Ordering::Relaxed) {
+            1 => Ok(()),
+            _ => write!(f, "[{}] ", number),
+        }
     }
 }
 

@@ -136,6 +136,7 @@ impl Queue {
         let buffer = packets.as_mut_ptr();
         let timeout = millis(timeout);
         let mut count = 0;
+        let slept = trace::Slept::begin();
         // SAFETY: `packets` has room for `room` entries, and the kernel writes at most that many.
         let ret =
             unsafe { ffi::GetQueuedCompletionStatusEx(port, buffer, room as u32, &mut count, timeout, 0) };
@@ -147,7 +148,7 @@ impl Queue {
         let result = check_bool(
             ret,
             format_args!(
-                "GetQueuedCompletionStatusEx({port:?}, {taken:?}, {room}, [{count}], {timeout}, FALSE)"
+                "{slept}GetQueuedCompletionStatusEx({port:?}, {taken:?}, {room}, [{count}], {timeout}, FALSE)"
             ),
         );
         match result {

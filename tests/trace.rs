@@ -112,6 +112,27 @@ fn fits(line: &str, pattern: &str) -> bool {
     }
 }
 
+/// A line of a single thread without the time at its beginning and without how long a wait slept.
+fn call(line: &str) -> &str {
+    let (time, call) = line.split_once(" ms  ").unwrap_or_else(|| panic!("no time in {:?}", line));
+    assert!(time.trim_start().parse::<f64>().unwrap() >= 0.0, "{:?}", line);
+    let (slept, call) = match call.split_once("(slept ") {
+        Some((thread, slept)) => {
+            let (slept, call) = slept.split_once(" ms) ").unwrap();
+            assert!(slept.parse::<f64>().unwrap() >= 0.0, "{:?}", line);
+            assert_eq!(thread, "", "{:?}", line);
+            (true, call)
+        }
+        None => (false, call),
+    };
+    assert_eq!(slept, WAITS.iter().any(|wait| fits(call, wait)), "{:?}", line);
+    call
+}
+
+/// Calls that may sleep.
+const WAITS: &[&str] =
+    &["epoll_wait(~", "epoll_pwait2(~", "kevent(*, NULL, 0~", "GetQueuedCompletionStatusEx(~"];
+
 #[test]
 fn every_system_call_of_the_library_is_a_line() {
     if is_child() {
@@ -122,15 +143,34 @@ fn every_system_call_of_the_library_is_a_line() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{}", text);
 
-    let mut lines = text.lines();
+    let mut lines = text.lines().map(call);
     for pattern in LINES {
         let found = lines.any(|line| fits(line, pattern));
         assert!(found, "{} is not in its place in\n{}", pattern, text);
     }
-    assert!(text.lines().all(|line| fits(line, "~(~) = ~")), "{}", text);
+    assert!(text.lines().all(|line| fits(call(line), "~(~) = ~")), "{}", text);
     if cfg!(target_os = "linux") {
         assert_eq!(text.lines().count(), LINES.len(), "{}", text);
     }
+}
+
+#[test]
+fn a_line_tells_the_time_and_a_wait_how_long_it_slept() {
+    if is_child() {
+        let mut poll = Poll::new().unwrap();
+        poll.poll(&mut Events::with_capacity(8), Some(50)).unwrap();
+        return poll.registrator().close_loop().unwrap();
+    }
+    let output = child("a_line_tells_the_time_and_a_wait_how_long_it_slept").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{}", text);
+    let times: Vec<f64> =
+        text.lines().map(|line| line.trim_start().split(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(times.windows(2).all(|pair| pair[0] <= pair[1]) && times[times.len() - 1] >= 50.0, "{}", text);
+    let slept = text.lines().filter_map(|line| Some(line.split_once("(slept ")?.1.split_once(" ms)")?.0));
+    // On Windows a wait may come back a moment early and go on.
+    let total: f64 = slept.map(|ms| ms.parse::<f64>().unwrap()).sum();
+    assert!((49.0..5000.0).contains(&total), "{}", text);
 }
 
 #[test]
@@ -174,7 +214,9 @@ fn a_wake_is_traced_without_a_lock_and_without_the_heap() {
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{}", text);
-    assert!(fits(text.lines().last().unwrap(), LINES[LINES.len() - 1]));
+    let last = text.lines().last().unwrap();
+    // By now two threads have had a line: this one made the queue, the other woke it.
+    assert!(call(last).starts_with("[2] ") && fits(&call(last)[4..], LINES[LINES.len() - 1]), "{}", text);
 }
 
 /// Counts what each thread allocates.
