@@ -3,11 +3,18 @@
 // Old compilers call unused what only unnamed constants use.
 #![allow(dead_code)]
 
-use crate::{Event, Events, Interests, Registrator, Registry, Selector, Source, TcpStream, Token, Waker};
+use crate::{Event, Events, Interests, Registrator, Registry, Selector, Source, Token, Waker};
+use crate::{TcpListener, TcpStream, UdpSocket};
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::net::{self, SocketAddr};
 use std::time::Duration;
+
+// What owns the handle of a socket has two names.
+#[cfg(unix)]
+use std::os::unix::io::OwnedFd as Owned;
+#[cfg(windows)]
+use std::os::windows::io::OwnedSocket as Owned;
 
 type Registers = fn(&Registrator, &TcpStream, Token, Interests) -> io::Result<()>;
 
@@ -29,25 +36,43 @@ const _: fn(&Registry, Token) -> io::Result<Waker> = Waker::new;
 const _: fn(&Waker) -> io::Result<()> = Waker::wake;
 
 const _: fn(SocketAddr) -> io::Result<TcpStream> = TcpStream::connect_nonblocking;
-const _: fn(net::TcpStream) -> io::Result<TcpStream> = TcpStream::from_std;
-const _: fn(TcpStream) -> net::TcpStream = TcpStream::into_std;
+const _: fn(&TcpListener) -> io::Result<(TcpStream, SocketAddr)> = TcpListener::accept;
+
+/// What each socket is made of and turns into, and the call of the user's own.
+macro_rules! socket {
+    ($name:ident) => {
+        const _: fn(net::$name) -> io::Result<$name> = $name::from_std;
+        const _: fn($name) -> net::$name = $name::into_std;
+        const _: fn($name) -> net::$name = net::$name::from;
+        const _: fn(&$name, Interests, fn(&net::$name) -> io::Result<u8>) -> io::Result<u8> = $name::try_io;
+        const _: fn(&$name) -> io::Result<$name> = $name::try_clone;
+    };
+}
+socket!(TcpStream);
+socket!(TcpListener);
+socket!(UdpSocket);
 
 const fn shared<T: Send + Sync + Debug>() {}
 const fn handle<T: Clone + Send + Sync + Debug>() {}
 const fn record<T: Copy + Eq + Send + Sync + Debug>() {}
 const fn source<T: Source + ?Sized>() {}
 const fn stream<T: Read + Write>() {}
+const fn converts<T: Into<U> + From<U>, U>() {}
 
 const _: () = {
     shared::<crate::Poll>();
     shared::<Registry>();
     shared::<Selector>();
     shared::<TcpStream>();
+    shared::<TcpListener>();
+    shared::<UdpSocket>();
     handle::<Registrator>();
     handle::<Waker>();
     record::<Event>();
     record::<Interests>();
     source::<TcpStream>();
+    source::<TcpListener>();
+    source::<UdpSocket>();
     source::<net::TcpStream>();
     source::<net::TcpListener>();
     source::<net::UdpSocket>();
@@ -55,4 +80,7 @@ const _: () = {
     source::<dyn Source>();
     stream::<TcpStream>();
     stream::<&TcpStream>();
+    converts::<TcpStream, Owned>();
+    converts::<TcpListener, Owned>();
+    converts::<UdpSocket, Owned>();
 };

@@ -131,7 +131,8 @@ mod trace;
 mod unix;
 mod wait;
 
-pub use platform::{Event, Registrator, Selector, Source, TcpStream, Waker};
+pub use net::{TcpListener, TcpStream, UdpSocket};
+pub use platform::{Event, Registrator, Selector, Source, Waker};
 
 /// The number that tells one registration from another. Every value is yours; none is reserved.
 pub type Token = usize;

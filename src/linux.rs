@@ -15,13 +15,13 @@
 //! registered under the waker's token like any other source.
 
 use crate::trace;
-use crate::unix::check;
+use crate::unix::{check, Address};
 use crate::wait::wait;
 use crate::{closed, not_registered, Events, Interests, Token};
 use std::fmt;
 use std::io;
 use std::mem::size_of;
-use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::raw::c_int;
 use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -29,9 +29,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use crate::net::TcpStream;
 pub use crate::unix::Source;
-pub(crate) use crate::unix::{connect, send_vectored, Edge};
+pub(crate) use crate::unix::{accept, connect, send_vectored, Edge};
 
 /// The most records the kernel fills in one call: it counts their bytes in an `int`.
 const MAX_EVENTS: usize = i32::MAX as usize / size_of::<ffi::epoll_event>();
@@ -305,13 +304,16 @@ impl Registrator {
     /// The newest registration wins: no event with an old token is delivered by a poll that starts later. A source that is
     /// ready at this moment delivers an event. Nothing is lost between a one-shot event and its re-arming.
     ///
+    /// The source stays as it is, blocking or not. minimio's own sockets never block; call `set_nonblocking(true)` on one of std
+    /// before you register it, or a read that is to go on until `WouldBlock` waits for ever.
+    ///
     /// # Errors
     ///
     /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
     ///   registration stays as it was.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not a [`TcpStream`]. An
-    ///   earlier registration stays as it was.
+    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not of one of minimio's
+    ///   types. An earlier registration stays as it was.
     /// * The system's error: the source cannot be watched (`EPERM` for a regular file), no memory or no room for another one.
     ///
     /// # Platform notes
@@ -320,7 +322,8 @@ impl Registrator {
     /// `fork`) is open, closing the registered descriptor does not end it. A child process holds one for a moment while
     /// `std::process::Command` starts it, close-on-exec or not. To `deregister` before you close is always enough.
     ///
-    /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
+    /// On Windows a source that is not of one of minimio's types may give one last event after it was closed: one that was on
+    /// its way.
     #[inline]
     pub fn register(
         &self,
@@ -671,9 +674,25 @@ pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Takes the next connection of `listener`: non-blocking, not inherited by child processes.
+pub(crate) fn accept4(
+    listener: BorrowedFd<'_>,
+    peer: &mut Address,
+    length: &mut ffi::socklen_t,
+) -> io::Result<OwnedFd> {
+    let listener = listener.as_raw_fd();
+    let room: *mut Address = peer;
+    // SAFETY: `peer` has room for an address of `length` bytes, and the kernel writes at most that many.
+    let fd = unsafe { ffi::accept4(listener, room.cast(), length, ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK) };
+    let peer = trace::Peer(peer);
+    let fd = check(fd, format_args!("accept4({listener}, {peer}, SOCK_CLOEXEC|SOCK_NONBLOCK)"))?;
+    // SAFETY: the descriptor was just made and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Nothing to see to: each send of std and of this crate says itself that it wants no `SIGPIPE`.
 #[inline(always)]
-pub(crate) fn forbid_sigpipe(_socket: &net::TcpStream) {}
+pub(crate) fn forbid_sigpipe(_socket: &impl AsFd) {}
 
 impl From<SocketAddrV4> for ffi::sockaddr_in {
     fn from(address: SocketAddrV4) -> Self {
@@ -801,6 +820,7 @@ pub(crate) mod ffi {
         pub tv_nsec: i64,
     }
 
+    #[derive(Clone, Copy, Default)]
     #[repr(C)]
     pub struct sockaddr_in {
         pub sin_family: u16,
@@ -810,6 +830,7 @@ pub(crate) mod ffi {
         pub sin_zero: [u8; 8],
     }
 
+    #[derive(Clone, Copy, Default)]
     #[repr(C)]
     pub struct sockaddr_in6 {
         pub sin6_family: u16,
@@ -879,6 +900,10 @@ pub(crate) mod ffi {
         /// Connects, or begins to. Returns 0, -1 with `errno` (`EINPROGRESS`) otherwise.
         /// <https://man7.org/linux/man-pages/man2/connect.2.html>
         pub fn connect(fd: c_int, address: *const c_void, length: socklen_t) -> c_int;
+
+        /// Takes a connection off a listener and writes the address of its other end. Returns its descriptor, -1 with `errno` on
+        /// failure. <https://man7.org/linux/man-pages/man2/accept.2.html>
+        pub fn accept4(fd: c_int, address: *mut c_void, length: *mut socklen_t, flags: c_int) -> c_int;
 
         /// Sends from several buffers. Returns how many bytes, -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/sendmsg.2.html>

@@ -25,14 +25,14 @@
 //! The queue has one, its bell, for closing and for all wakers; a waker is a token and a mark that it rang.
 
 use crate::trace;
-use crate::unix::check;
+use crate::unix::{check, Address};
 use crate::wait::wait;
 use crate::{closed, not_registered, Events, Interests, Token};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::mem::{size_of, ManuallyDrop};
-use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::raw::{c_int, c_long};
 use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -42,9 +42,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use crate::net::TcpStream;
 pub use crate::unix::Source;
-pub(crate) use crate::unix::{connect, send_vectored, Edge};
+pub(crate) use crate::unix::{accept, connect, send_vectored, Edge};
 
 /// The most records the kernel fills in one call: most systems count them in an `int`.
 const MAX_EVENTS: usize = c_int::MAX as usize;
@@ -394,13 +393,16 @@ impl Registrator {
     /// The newest registration wins: no event with an old token is delivered by a poll that starts later. A source that is
     /// ready at this moment delivers an event. Nothing is lost between a one-shot event and its re-arming.
     ///
+    /// The source stays as it is, blocking or not. minimio's own sockets never block; call `set_nonblocking(true)` on one of std
+    /// before you register it, or a read that is to go on until `WouldBlock` waits for ever.
+    ///
     /// # Errors
     ///
     /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
     ///   registration stays as it was.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not a [`TcpStream`]. An
-    ///   earlier registration stays as it was.
+    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not of one of minimio's
+    ///   types. An earlier registration stays as it was.
     /// * The system's error: the source cannot be watched (`EPERM` for a regular file), no memory or no room for another one.
     ///
     /// # Platform notes
@@ -409,7 +411,8 @@ impl Registrator {
     /// `fork`) is open, closing the registered descriptor does not end it. A child process holds one for a moment while
     /// `std::process::Command` starts it, close-on-exec or not. To `deregister` before you close is always enough.
     ///
-    /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
+    /// On Windows a source that is not of one of minimio's types may give one last event after it was closed: one that was on
+    /// its way.
     pub fn register(
         &self,
         source: &(impl Source + ?Sized),
@@ -739,11 +742,32 @@ pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Takes the next connection of `listener`: non-blocking, not inherited by child processes.
+pub(crate) fn accept4(
+    listener: BorrowedFd<'_>,
+    peer: &mut Address,
+    length: &mut ffi::socklen_t,
+) -> io::Result<OwnedFd> {
+    let listener = listener.as_raw_fd();
+    let room: *mut Address = peer;
+    // SAFETY: `peer` has room for an address of `length` bytes, and the kernel writes at most that many.
+    let fd = unsafe { ffi::accept4(listener, room.cast(), length, ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK) };
+    let (peer, (call, flags)) = (trace::Peer(peer), trace::accept());
+    let fd = check(fd, format_args!("{call}({listener}, {peer}{flags})"))?;
+    // SAFETY: the descriptor was just made and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Apple's systems know neither flag. What is accepted there does not block because the listener does not.
+    if ffi::SOCK_CLOEXEC == 0 {
+        fcntl(&socket, ffi::F_SETFD, ffi::FD_CLOEXEC)?;
+    }
+    Ok(socket)
+}
+
 /// Sees to it that writing to a closed peer raises no `SIGPIPE`. On Apple's systems, where the calls that send cannot be told
-/// so, the socket can. A connection that is dead in both directions refuses, and a write to it is an error anyway.
-pub(crate) fn forbid_sigpipe(socket: &net::TcpStream) {
+/// so, the socket can; one that is accepted has it from its listener. A connection that is dead in both directions refuses, and a write to it is an error anyway.
+pub(crate) fn forbid_sigpipe(socket: &impl AsFd) {
     if ffi::MSG_NOSIGNAL == 0 {
-        let (fd, yes): (c_int, c_int) = (socket.as_raw_fd(), 1);
+        let (fd, yes): (c_int, c_int) = (socket.as_fd().as_raw_fd(), 1);
         let length = size_of::<c_int>() as ffi::socklen_t;
         // SAFETY: the kernel reads the `length` bytes of `yes`.
         let ret = unsafe {
@@ -904,6 +928,7 @@ pub(crate) mod ffi {
         pub tv_nsec: c_long,
     }
 
+    #[derive(Clone, Copy, Default)]
     #[repr(C)]
     pub struct sockaddr_in {
         pub sin_len: u8,
@@ -914,6 +939,7 @@ pub(crate) mod ffi {
         pub sin_zero: [u8; 8],
     }
 
+    #[derive(Clone, Copy, Default)]
     #[repr(C)]
     pub struct sockaddr_in6 {
         pub sin6_len: u8,
@@ -937,6 +963,13 @@ pub(crate) mod ffi {
         pub msg_control: *const c_void,
         pub msg_controllen: socklen_t,
         pub msg_flags: c_int,
+    }
+
+    /// Apple's systems have none. The flags, which are not known there, are left out.
+    #[cfg(target_vendor = "apple")]
+    pub unsafe fn accept4(fd: c_int, address: *mut c_void, length: *mut socklen_t, _flags: c_int) -> c_int {
+        // SAFETY: as the caller of `accept4` has promised.
+        unsafe { accept(fd, address, length) }
     }
 
     extern "C" {
@@ -980,6 +1013,15 @@ pub(crate) mod ffi {
         /// Connects, or begins to. Returns 0, -1 with `errno` (`EINPROGRESS`) otherwise.
         /// <https://man.freebsd.org/cgi/man.cgi?query=connect&sektion=2>
         pub fn connect(fd: c_int, address: *const c_void, length: socklen_t) -> c_int;
+
+        /// Takes a connection off a listener and writes the address of its other end. Returns its descriptor, -1 with `errno` on
+        /// failure. <https://man.freebsd.org/cgi/man.cgi?query=accept&sektion=2>
+        #[cfg(not(target_vendor = "apple"))]
+        pub fn accept4(fd: c_int, address: *mut c_void, length: *mut socklen_t, flags: c_int) -> c_int;
+
+        /// As `accept4`, without flags.
+        #[cfg(target_vendor = "apple")]
+        pub fn accept(fd: c_int, address: *mut c_void, length: *mut socklen_t) -> c_int;
 
         /// Sends from several buffers. Returns how many bytes, -1 with `errno` on failure.
         /// <https://man.freebsd.org/cgi/man.cgi?query=sendmsg&sektion=2>

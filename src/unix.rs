@@ -1,18 +1,18 @@
-//! What Linux, macOS and the BSDs share: descriptors as sources, and the socket side of a [`TcpStream`].
+//! What Linux, macOS and the BSDs share: descriptors as sources, and the system's side of the sockets of `crate::net`.
 
-use crate::platform::{ffi, tcp_socket};
+use crate::platform::{accept4, ffi, tcp_socket};
 use crate::trace::trace;
-use crate::{Interests, Poll, TcpStream};
+use crate::{Interests, Poll, TcpListener, TcpStream, UdpSocket};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::size_of;
-use std::net::{self, SocketAddr};
+use std::net::{self, SocketAddr, SocketAddrV6};
 use std::os::raw::c_int;
 use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-/// What can be registered, as it is: on Unix everything that is [`AsFd`], so std's sockets, pipes, standard input,
-/// [`TcpStream`], another [`Poll`], and references to them.
+/// What can be registered, as it is: on Unix everything that is [`AsFd`], so std's sockets and minimio's own, pipes, standard
+/// input, another [`Poll`], and references to them.
 ///
 /// A raw number cannot be: whoever holds a `RawFd` borrows it first and so vouches that it is open.
 ///
@@ -21,7 +21,7 @@ use std::ptr;
 /// On Linux a regular file is refused with `EPERM`: to the kernel it is always ready. Standard input is one when it was
 /// redirected from a file.
 ///
-/// On Windows: std's sockets, `OwnedSocket`, `BorrowedSocket`, [`TcpStream`] and references to them; another crate's socket
+/// On Windows: std's sockets and minimio's own, `OwnedSocket`, `BorrowedSocket` and references to them; another crate's socket
 /// through `&socket.as_socket()`.
 pub trait Source: AsFd {}
 
@@ -81,6 +81,41 @@ fn connect_to<A: fmt::Debug>(socket: &OwnedFd, address: &A) -> io::Result<c_int>
     check(ret, format_args!("connect({}, {:?})", fd, address))
 }
 
+/// Takes the next connection. std's stream would come in blocking mode.
+pub(crate) fn accept(listener: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
+    let mut peer = Address { v6: ffi::sockaddr_in6::default() };
+    let mut length = size_of::<Address>() as ffi::socklen_t;
+    let socket = accept4(listener.as_fd(), &mut peer, &mut length)?;
+    match peer.get() {
+        Some(peer) => Ok((socket.into(), peer)),
+        // Some systems have nobody to name when the peer has left again.
+        None if length == 0 => Err(io::ErrorKind::ConnectionAborted.into()),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "the listener is none of TCP")),
+    }
+}
+
+/// The address record of either family, for the kernel to write to.
+#[repr(C)]
+pub(crate) union Address {
+    v4: ffi::sockaddr_in,
+    v6: ffi::sockaddr_in6,
+}
+
+impl Address {
+    pub(crate) fn get(&self) -> Option<SocketAddr> {
+        // SAFETY: `accept` has initialized the longer record, and both are plain numbers, which any bytes are.
+        let (v4, v6) = unsafe { (&self.v4, &self.v6) };
+        match c_int::from(v4.sin_family) {
+            ffi::AF_INET => Some(SocketAddr::from((v4.sin_addr, u16::from_be(v4.sin_port)))),
+            ffi::AF_INET6 => {
+                let (ip, port) = (v6.sin6_addr.into(), u16::from_be(v6.sin6_port));
+                Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Sends from several buffers at once. std's vectored write is `writev`, which raises `SIGPIPE`; this is the call that can
 /// be told not to.
 pub(crate) fn send_vectored(socket: &net::TcpStream, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -111,46 +146,55 @@ pub(crate) fn check(ret: c_int, call: fmt::Arguments<'_>) -> io::Result<c_int> {
     result
 }
 
-impl AsFd for TcpStream {
-    #[inline]
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
+/// What the sockets of `crate::net` have in common and has other names on Windows: the way to the descriptor and back.
+macro_rules! descriptor {
+    ($name:ident) => {
+        impl AsFd for $name {
+            #[inline]
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.socket.as_fd()
+            }
+        }
+
+        impl AsRawFd for $name {
+            #[inline]
+            fn as_raw_fd(&self) -> RawFd {
+                self.socket.as_raw_fd()
+            }
+        }
+
+        impl IntoRawFd for $name {
+            fn into_raw_fd(self) -> RawFd {
+                self.into_std().into_raw_fd()
+            }
+        }
+
+        impl From<$name> for OwnedFd {
+            fn from(socket: $name) -> OwnedFd {
+                socket.into_std().into()
+            }
+        }
+
+        /// Takes the socket in the mode it has; `from_std` makes it non-blocking.
+        impl From<OwnedFd> for $name {
+            fn from(fd: OwnedFd) -> $name {
+                $name::adopt(fd.into())
+            }
+        }
+
+        /// Takes the socket in the mode it has; `from_std` makes it non-blocking.
+        impl FromRawFd for $name {
+            unsafe fn from_raw_fd(fd: RawFd) -> $name {
+                // SAFETY: the caller hands over an open descriptor that nobody else owns.
+                $name::from(unsafe { OwnedFd::from_raw_fd(fd) })
+            }
+        }
+    };
 }
 
-impl AsRawFd for TcpStream {
-    #[inline]
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
-
-impl IntoRawFd for TcpStream {
-    fn into_raw_fd(self) -> RawFd {
-        self.into_std().into_raw_fd()
-    }
-}
-
-impl From<TcpStream> for OwnedFd {
-    fn from(stream: TcpStream) -> OwnedFd {
-        stream.into_std().into()
-    }
-}
-
-/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
-impl From<OwnedFd> for TcpStream {
-    fn from(fd: OwnedFd) -> TcpStream {
-        TcpStream::adopt(fd.into())
-    }
-}
-
-/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
-impl FromRawFd for TcpStream {
-    unsafe fn from_raw_fd(fd: RawFd) -> TcpStream {
-        // SAFETY: the caller hands over an open descriptor that nobody else owns.
-        TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-}
+descriptor!(TcpStream);
+descriptor!(TcpListener);
+descriptor!(UdpSocket);
 
 impl AsFd for Poll {
     #[inline]

@@ -35,11 +35,11 @@
 //!   If more is wanted, it goes out again then. Not earlier: of two requests for one socket the driver mixes up the answers.
 //!
 //! A request is about a state, not about a change: AFD has no edges. Level mode asks again in each `select`. Edge mode asks
-//! again for the direction in which the stream has just said `WouldBlock`, so it has to see its reads and writes, and only
-//! [`TcpStream`] lets it.
+//! again for the direction in which the socket has just said `WouldBlock`, so it has to see its calls, and only minimio's own
+//! sockets let it.
 //!
 //! Closing a socket ends its pending request, with a packet that says so. If none is pending, nobody tells us, and
-//! the number of the socket may come back as another one's. So a [`TcpStream`] ends its registration when it is dropped; and of
+//! the number of the socket may come back as another one's. So a socket of ours ends its registration when it is dropped; and of
 //! any other socket we make sure, by a mark, that it still is the one that was registered before we ask by its number again.
 //! A record that nobody asks for any more goes when its number is registered again, or with the queue.
 //!
@@ -68,8 +68,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 pub use self::winsock::Source;
-pub(crate) use self::winsock::{connect, forbid_sigpipe, send_vectored};
-pub use crate::net::TcpStream;
+pub(crate) use self::winsock::{accept, connect, forbid_sigpipe, send_vectored};
 
 /// The most packets taken out of the port in one call.
 const MAX_PACKETS: usize = 4096;
@@ -346,13 +345,16 @@ impl Registrator {
     /// The newest registration wins: no event with an old token is delivered by a poll that starts later. A source that is
     /// ready at this moment delivers an event. Nothing is lost between a one-shot event and its re-arming.
     ///
+    /// The source stays as it is, blocking or not. minimio's own sockets never block; call `set_nonblocking(true)` on one of std
+    /// before you register it, or a read that is to go on until `WouldBlock` waits for ever.
+    ///
     /// # Errors
     ///
     /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
     ///   registration stays as it was.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not a [`TcpStream`]. An
-    ///   earlier registration stays as it was.
+    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not of one of minimio's
+    ///   types. An earlier registration stays as it was.
     /// * The system's error: the source cannot be watched (`EPERM` for a regular file), no memory or no room for another one.
     ///
     /// # Platform notes
@@ -361,7 +363,8 @@ impl Registrator {
     /// `fork`) is open, closing the registered descriptor does not end it. A child process holds one for a moment while
     /// `std::process::Command` starts it, close-on-exec or not. To `deregister` before you close is always enough.
     ///
-    /// On Windows a source that is not a [`TcpStream`] may give one last event after it was closed: one that was on its way.
+    /// On Windows a source that is not of one of minimio's types may give one last event after it was closed: one that was on
+    /// its way.
     pub fn register(
         &self,
         source: &(impl Source + ?Sized),
@@ -427,7 +430,7 @@ impl Registrator {
         interests.check()?;
         let edge = source.edge();
         if interests.is_edge() && edge.is_none() {
-            let why = "EDGE needs a minimio::TcpStream: Windows tells a socket's state, not its changes";
+            let why = "EDGE needs a socket of minimio's own: Windows tells a socket's state, not its changes";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
         let mut table = self.queue.table();
@@ -530,7 +533,7 @@ struct State {
     request: RequestState,
     /// Cleared at the end: by `deregister`, by closing the socket, by another socket under the same number.
     is_alive: bool,
-    /// The socket is of a `TcpStream` of ours, whose drop ends the registration: its number is still its own.
+    /// The socket is one of ours, whose drop ends the registration: its number is still its own.
     is_own: bool,
     /// It was registered again since the request was sent.
     is_renewed: bool,
@@ -910,7 +913,7 @@ impl WakerInner {
     }
 }
 
-/// What a [`TcpStream`] knows of its registration: it re-arms it in edge mode, and ends it when it is dropped.
+/// What one of our sockets knows of its registration: it re-arms it in edge mode, and ends it when it is dropped.
 #[derive(Debug, Default)]
 pub struct Edge {
     registration: Mutex<Weak<Registration>>,
@@ -1050,7 +1053,7 @@ pub(crate) mod ffi {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Poll;
+    use crate::{Poll, TcpStream};
     use std::io::Write;
     use std::net::{self, TcpListener};
 

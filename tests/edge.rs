@@ -1,4 +1,4 @@
-//! Edge mode through every method of a stream: whichever says `WouldBlock`, the next change is reported, and that of
+//! Edge mode through every method of a stream, and through a call of the user's own: whichever says `WouldBlock`, the next change is reported, and that of
 //! its own direction only.
 
 mod util;
@@ -11,7 +11,7 @@ type Transfer = fn(&mut TcpStream) -> io::Result<usize>;
 
 #[test]
 fn every_way_to_read_notices_that_there_is_nothing_left() {
-    let ways: [(&str, Transfer); 4] = [
+    let ways: [(&str, Transfer); 5] = [
         ("read", |stream| stream.read(&mut [0; 8])),
         ("read of a reference", |stream| (&*stream).read(&mut [0; 8])),
         ("read_vectored", |stream| {
@@ -19,6 +19,7 @@ fn every_way_to_read_notices_that_there_is_nothing_left() {
             stream.read_vectored(&mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)])
         }),
         ("peek", |stream| stream.peek(&mut [0; 8])),
+        ("try_io", |stream| stream.try_io(READABLE, |mut stream| stream.read(&mut [0; 8]))),
     ];
     for (name, read) in ways {
         println!("{}", name);
@@ -38,13 +39,14 @@ fn every_way_to_read_notices_that_there_is_nothing_left() {
 
 #[test]
 fn every_way_to_write_notices_that_there_is_no_room_left() {
-    let ways: [(&str, Transfer); 3] = [
+    let ways: [(&str, Transfer); 4] = [
         ("write", |stream| stream.write(&[7; 65536])),
         ("write of a reference", |stream| (&*stream).write(&[7; 65536])),
         ("write_vectored", |stream| {
             let half = [7; 32768];
             stream.write_vectored(&[IoSlice::new(&half), IoSlice::new(&half)])
         }),
+        ("try_io", |stream| stream.try_io(WRITABLE, |mut stream| stream.write(&[7; 65536]))),
     ];
     for (name, write) in ways {
         println!("{}", name);
@@ -66,4 +68,16 @@ fn every_way_to_write_notices_that_there_is_no_room_left() {
         }
         assert!(expect_event(&mut poll, 1).writable);
     }
+}
+
+#[test]
+fn a_call_of_ones_own_is_given_std_s_stream_and_its_result_is_returned() {
+    let (stream, _peer) = pair();
+    let address = stream.try_io(READABLE | WRITABLE, |stream| stream.local_addr()).unwrap();
+    assert_eq!(address, stream.local_addr().unwrap());
+    let refused = stream.try_io(WRITABLE, |_| Err::<(), _>(ErrorKind::AddrInUse.into()));
+    expect_kind(refused, ErrorKind::AddrInUse);
+    // Without a direction nobody knows what to look out for.
+    let without = stream.try_io(EDGE, |_| -> io::Result<()> { panic!("it was called all the same") });
+    expect_kind(without, ErrorKind::InvalidInput);
 }

@@ -2,8 +2,9 @@
 
 mod util;
 
-use minimio::{Events, Poll, TcpStream, Waker};
+use minimio::{Events, Poll, TcpListener, TcpStream, UdpSocket, Waker};
 use std::io::Write;
+use std::net;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -111,6 +112,34 @@ fn sources_closed_without_deregister_leave_nothing_behind() {
             poll.registry().register(&stream, token, READABLE | mode).unwrap();
             if token % 2 == 0 {
                 peer.write_all(b"x").unwrap();
+            }
+        }
+        while poll.poll(&mut events, Some(0)).unwrap() > 0 {}
+    });
+    expect_nothing(&mut poll);
+}
+
+#[test]
+fn listeners_and_datagram_sockets_that_come_and_go_leave_nothing_behind() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(64);
+    expect_no_leak(|| {
+        for token in 0..30 {
+            let mode = READABLE | [READABLE, LEVEL, EDGE][token % 3];
+            let listener = TcpListener::bind(localhost()).unwrap();
+            let datagrams = UdpSocket::bind(localhost()).unwrap();
+            poll.registry().register(&listener, token, mode).unwrap();
+            poll.registry().register(&datagrams, token, mode).unwrap();
+            let _client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            datagrams.send_to(b"x", datagrams.local_addr().unwrap()).unwrap();
+            assert!(poll.poll_timeout(&mut events, DEADLINE).unwrap() > 0);
+            // Some leave with all that has come still in them.
+            if token % 2 == 0 {
+                let (accepted, _) = accept_one(&listener);
+                poll.registry().register(&accepted, token, mode).unwrap();
+                let _ = listener.accept();
+                while datagrams.recv(&mut [0; 8]).is_ok() {}
             }
         }
         while poll.poll(&mut events, Some(0)).unwrap() > 0 {}
@@ -278,12 +307,14 @@ fn no_descriptor_is_inherited_by_a_child() {
     let before = open_descriptors();
     let poll = Poll::new().unwrap();
     let _waker = Waker::new(&poll.registrator(), 1).unwrap();
-    let listener = listener();
+    let listener = TcpListener::bind(localhost()).unwrap();
+    let _datagrams = UdpSocket::bind(localhost()).unwrap();
     let address = listener.local_addr().unwrap();
     let _streams = [TcpStream::connect(address).unwrap(), TcpStream::connect_nonblocking(address).unwrap()];
     let _clone = _streams[0].try_clone().unwrap();
+    let _accepted = accept_one(&listener);
     let ours: Vec<_> = open_descriptors().into_iter().filter(|fd| !before.contains(fd)).collect();
-    assert!(ours.len() >= 5, "{:?}", ours);
+    assert!(ours.len() >= 8, "{:?}", ours);
     for fd in ours {
         assert_eq!(descriptor_flags(fd).unwrap() & FD_CLOEXEC, FD_CLOEXEC, "descriptor {}", fd);
     }

@@ -4,9 +4,10 @@
 
 mod util;
 
-use minimio::{Poll, TcpStream, Waker};
+use minimio::{Poll, TcpListener, TcpStream, UdpSocket, Waker};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net;
 use std::os::raw::c_int;
 use util::*;
 
@@ -49,12 +50,32 @@ fn take_all_but(spare: usize) -> Vec<File> {
     taken
 }
 
+/// A connection that cannot be accepted for want of a descriptor waits until there is one.
+fn a_listener_survives_it(listener: &TcpListener) {
+    let mut poll = Poll::new().unwrap();
+    poll.registry().register(listener, 1, READABLE | LEVEL).unwrap();
+    let client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert!(expect_event(&mut poll, 1).readable);
+    let taken = take_all_but(0);
+    for _ in 0..3 {
+        assert_eq!(listener.accept().unwrap_err().raw_os_error(), Some(EMFILE));
+        assert!(expect_event(&mut poll, 1).readable);
+    }
+    drop(taken);
+    // What a server does: out, and in again once a descriptor is free.
+    poll.registry().deregister(listener).unwrap();
+    poll.registry().register(listener, 2, READABLE | EDGE).unwrap();
+    assert!(expect_event(&mut poll, 2).readable);
+    assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
+    expect_kind(listener.accept(), ErrorKind::WouldBlock);
+}
+
 #[test]
 fn a_queue_survives_the_descriptor_limit() {
     lower_the_limit(128);
     let mut poll = Poll::new().unwrap();
     let (stream, mut peer) = pair();
-    let listener = listener();
+    let listener = TcpListener::bind(localhost()).unwrap();
     let address = listener.local_addr().unwrap();
     poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
 
@@ -85,6 +106,8 @@ fn a_queue_survives_the_descriptor_limit() {
                 assert_eq!(result.unwrap_err().raw_os_error(), Some(EMFILE));
             }
             assert_eq!(stream.try_clone().unwrap_err().raw_os_error(), Some(EMFILE));
+            assert_eq!(TcpListener::bind(localhost()).unwrap_err().raw_os_error(), Some(EMFILE));
+            assert_eq!(UdpSocket::bind(localhost()).unwrap_err().raw_os_error(), Some(EMFILE));
             assert_eq!(open_descriptors(), before);
         }
 
@@ -94,6 +117,7 @@ fn a_queue_survives_the_descriptor_limit() {
         assert_eq!(drain(&stream), b"x");
         drop(taken);
     }
+    a_listener_survives_it(&listener);
 
     let mut other = Poll::new().unwrap();
     let waker = Waker::new(&other.registrator(), 3).unwrap();

@@ -4,8 +4,9 @@
 
 mod util;
 
-use minimio::TcpStream;
+use minimio::{TcpListener, TcpStream};
 use std::io::{ErrorKind, IoSlice, Write};
+use std::net;
 use std::os::raw::c_int;
 use std::os::unix::io::OwnedFd;
 use util::*;
@@ -27,12 +28,19 @@ fn a_closed_peer_raises_no_signal() {
     let plain: Send = |stream| stream.write(b"x");
     let vectored: Send = |stream| stream.write_vectored(&[IoSlice::new(b"x"), IoSlice::new(b"y")]);
     for write in [plain, vectored] {
-        for adopted in [false, true] {
+        type Make = fn() -> (TcpStream, net::TcpStream);
+        let from_std: Make = pair;
+        let adopted: Make = || {
             let (near, peer) = std_pair();
-            let mut stream = match adopted {
-                false => TcpStream::from_std(near).unwrap(),
-                true => TcpStream::from(OwnedFd::from(near)),
-            };
+            (TcpStream::from(OwnedFd::from(near)), peer)
+        };
+        let accepted: Make = || {
+            let listener = TcpListener::bind(localhost()).unwrap();
+            let peer = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (accept_one(&listener).0, peer)
+        };
+        for make in [from_std, adopted, accepted] {
+            let (mut stream, peer) = make();
             drop(peer);
             let error = loop {
                 match write(&mut stream) {

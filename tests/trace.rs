@@ -1,10 +1,10 @@
 //! The feature `trace`: the library's system calls as lines on standard error.
 #![cfg(feature = "trace")]
 
-use minimio::{Events, Interests, Poll, Waker};
+use minimio::{Events, Interests, Poll, TcpListener, Waker};
 use std::env;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 /// Each test runs itself again in a process of its own, and this tells that one that it is the second.
@@ -28,12 +28,15 @@ fn child(test: &str) -> Command {
 
 /// What a short program does with its queue.
 fn story() -> io::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let mut peer = TcpStream::connect(listener.local_addr()?)?;
-    let (stream, _) = listener.accept()?;
     let mut events = Events::with_capacity(8);
-
     let mut poll = Poll::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    poll.registry().register(&listener, 9, Interests::READABLE)?;
+    let mut peer = TcpStream::connect(listener.local_addr()?)?;
+    poll.poll(&mut events, None)?;
+    let (stream, _) = listener.accept()?;
+    listener.accept().unwrap_err();
+
     poll.registry().register(&stream, 10, Interests::READABLE)?;
     peer.write_all(b"hello")?;
     poll.poll(&mut events, Some(5000))?;
@@ -56,6 +59,10 @@ const LINES: &[&str] = &[
     "epoll_create1(EPOLL_CLOEXEC) = *",
     "eventfd2(0, EFD_CLOEXEC|EFD_NONBLOCK) = *",
     "epoll_ctl(*, EPOLL_CTL_ADD, *, {EPOLLIN, token=0}) = 0",
+    "epoll_ctl(*, EPOLL_CTL_ADD, *, {EPOLLIN|EPOLLRDHUP|EPOLLONESHOT, token=9}) = 0",
+    "epoll_wait(*, [{EPOLLIN, token=9}], 8, -1) = 1",
+    "accept4(*, {127.0.0.1:*}, SOCK_CLOEXEC|SOCK_NONBLOCK) = *",
+    "accept4(*, {}, SOCK_CLOEXEC|SOCK_NONBLOCK) = -1 EAGAIN (Resource temporarily unavailable)",
     "epoll_ctl(*, EPOLL_CTL_ADD, *, {EPOLLIN|EPOLLRDHUP|EPOLLONESHOT, token=10}) = 0",
     "epoll_wait(*, [{EPOLLIN, token=10}], 8, 5000) = 1",
     "epoll_ctl(*, EPOLL_CTL_MOD, *, {EPOLLIN|EPOLLOUT|EPOLLWRBAND|EPOLLRDHUP, token=11}) = 0",
@@ -71,6 +78,8 @@ const LINES: &[&str] = &[
 const LINES: &[&str] = &[
     "kqueue() = *",
     "fcntl(*, F_SETFD, FD_CLOEXEC) = 0",
+    "accept~(*, {127.0.0.1:*}~) = *",
+    "accept~(*, {}~) = -1 EAGAIN (Resource temporarily unavailable)",
     "kevent(*, [{~, EV_DELETE|EV_RECEIPT~}, {~EVFILT_READ, EV_ADD|EV_RECEIPT|EV_DISPATCH~}], 3, [{*, EVFILT_READ, EV_ERROR, data=ENOENT}, {*, EVFILT_WRITE, EV_ERROR, data=ENOENT}, {*, EVFILT_READ, EV_ERROR, data=0}], 3, {tv_sec=0, tv_nsec=0}) = 3",
     "kevent(*, NULL, 0, [{*, EVFILT_READ, ~, data=5, udata=*}], 8, {tv_sec=~, tv_nsec=~}) = 1",
     "kevent(~EVFILT_READ, EV_ADD|EV_RECEIPT, ~EVFILT_WRITE, EV_ADD|EV_RECEIPT, ~) = 4",
@@ -85,6 +94,8 @@ const LINES: &[&str] = &[
     "WSAIoctl(*, SIO_BASE_HANDLE, [*]) = 0",
     "NtCreateFile(\\Device\\Afd\\minimio) = STATUS_SUCCESS",
     "CreateIoCompletionPort(*, *, KEY_POLL, *) = *",
+    "NtDeviceIoControlFile(*, *, IOCTL_AFD_POLL, {*, ~AFD_POLL_ACCEPT~}) = STATUS_~",
+    "SetHandleInformation(*, HANDLE_FLAG_INHERIT, 0) = TRUE",
     "NtDeviceIoControlFile(*, *, IOCTL_AFD_POLL, {*, AFD_POLL_RECEIVE|~}) = STATUS_PENDING",
     "GetQueuedCompletionStatusEx(*, [{KEY_POLL, *, AFD_POLL_RECEIVE}], 8, [1], ~, FALSE) = TRUE",
     "NtDeviceIoControlFile(*, *, IOCTL_AFD_POLL, {*, AFD_POLL_RECEIVE|AFD_POLL_SEND|~}) = STATUS_~",

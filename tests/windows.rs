@@ -256,13 +256,19 @@ fn no_handle_is_inherited_by_a_child() {
     let _alone = alone();
     let listener = listener();
     let address = listener.local_addr().unwrap();
-    /// The handles of three streams, the port and the driver.
-    const EXPECTED: usize = 5;
+    /// The handles of five streams, a listener, a datagram socket, the port and the driver.
+    const EXPECTED: usize = 9;
     let mut tries = (0..20).map(|_| {
         let before = handles();
         let poll = Poll::new().unwrap();
         let stream = TcpStream::connect(address).unwrap();
         let _others = [TcpStream::connect_nonblocking(address).unwrap(), stream.try_clone().unwrap()];
+        let (listener, _datagrams) = (
+            minimio::TcpListener::bind(localhost()).unwrap(),
+            minimio::UdpSocket::bind(localhost()).unwrap(),
+        );
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _accepted = accept_one(&listener);
         poll.registry().register(&stream, 1, READABLE).unwrap();
         let mut ours = handles();
         ours.retain(|(handle, _)| before.iter().all(|(known, _)| known != handle));

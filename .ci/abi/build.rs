@@ -103,7 +103,7 @@ fn main() {
             while !declaration.ends_with(';') {
                 declaration.push_str(lines.next().unwrap().trim());
             }
-            writer.function(&declaration, is_windows);
+            writer.function(&declaration, is_windows, &cfg);
         } else if words.starts_with("#[cfg(") {
             cfg = format!("{words} ");
             continue;
@@ -186,7 +186,7 @@ impl Writer {
         self.assert(cfg, &condition, &full);
     }
 
-    fn function(&mut self, declaration: &str, is_windows: bool) {
+    fn function(&mut self, declaration: &str, is_windows: bool, cfg: &str) {
         self.counts[2] += 1;
         let (name, rest) = declaration.split_once('(').unwrap();
         if let Some(condition) = self.instead(name) {
@@ -199,6 +199,6 @@ impl Writer {
         let abi = if is_windows { "system" } else { "C" };
         let ty = format!("unsafe extern \"{abi}\" fn({}) -> _", holes.join(", "));
         let condition = format!("same(signature(ffi::{name} as {ty}), signature(other::{name} as {ty}))");
-        self.assert("", &condition, &format!("the signature of {name}"));
+        self.assert(cfg, &condition, &format!("the signature of {name}"));
     }
 }

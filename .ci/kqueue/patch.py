@@ -43,6 +43,17 @@ HOST = {
         (r"sin_len: size_of::<Self>\(\) as u8,\s*sin_family: .*,", "sin_len: ffi::AF_INET as u8, sin_family: 0,"),
         (r"sin6_len: size_of::<Self>\(\) as u8,\s*sin6_family: .*,", "sin6_len: ffi::AF_INET6 as u8, sin6_family: 0,"),
         (r"#\[cfg_attr\(.*, link_name = \"__socket30\"\)\]", ""),
+        # Of Linux, which has the flag, but does not give what is accepted the listener's.
+        (
+            r"unsafe \{ accept\(fd, address, length\) \}",
+            """extern "C" {
+                fn accept4(fd: c_int, address: *mut c_void, length: *mut socklen_t, flags: c_int) -> c_int;
+            }
+            unsafe { accept4(fd, address, length, 0o4000) }""",
+        ),
+    ],
+    "src/unix.rs": [
+        (r"c_int::from\(v4\.sin_family\)", "c_int::from(v4.sin_len)"),
     ],
 }
 

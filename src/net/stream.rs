@@ -1,13 +1,11 @@
 //! [`TcpStream`]: std's stream that never waits, the same everywhere.
 
+use super::{READ, WRITE};
 use crate::platform::{self, Edge};
 use crate::Interests;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
-
-const READ: Interests = Interests::READABLE;
-const WRITE: Interests = Interests::WRITABLE;
 
 /// A non-blocking TCP connection: reads and writes never wait, they return
 /// [`WouldBlock`](io::ErrorKind::WouldBlock).
@@ -102,46 +100,6 @@ impl TcpStream {
         Ok(TcpStream::wrap(Edge::new(&socket), socket))
     }
 
-    /// Wraps a socket in the mode it has, and takes its registration over.
-    pub(crate) fn adopt(socket: net::TcpStream) -> TcpStream {
-        TcpStream::wrap(Edge::adopt(&socket), socket)
-    }
-
-    fn wrap(edge: Edge, socket: net::TcpStream) -> TcpStream {
-        platform::forbid_sigpipe(&socket);
-        TcpStream { edge, socket }
-    }
-
-    /// Runs one read or write and, where the kernel does not, takes note of a `WouldBlock`.
-    #[inline]
-    fn attempt<T>(
-        &self,
-        direction: Interests,
-        transfer: impl FnOnce(&net::TcpStream) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let result = transfer(&self.socket);
-        if matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-            self.edge.blocked(direction);
-        }
-        result
-    }
-
-    /// Makes std's stream non-blocking and takes it over, registrations included.
-    ///
-    /// # Errors
-    ///
-    /// The system's error when the mode cannot be set.
-    pub fn from_std(stream: net::TcpStream) -> io::Result<TcpStream> {
-        stream.set_nonblocking(true)?;
-        Ok(TcpStream::adopt(stream))
-    }
-
-    /// Gives std's stream back. It stays non-blocking, and registered where it was.
-    pub fn into_std(self) -> net::TcpStream {
-        self.edge.leave();
-        self.socket
-    }
-
     /// The address of the other end.
     ///
     /// # Errors
@@ -149,15 +107,6 @@ impl TcpStream {
     /// [`NotConnected`](io::ErrorKind::NotConnected) (some systems say `InvalidInput`) without a connection.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.socket.peer_addr()
-    }
-
-    /// The address of this end.
-    ///
-    /// # Errors
-    ///
-    /// The system's error, as in std.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
     }
 
     /// Whether small writes are sent at once (`TCP_NODELAY`).
@@ -178,24 +127,6 @@ impl TcpStream {
         self.socket.set_nodelay(nodelay)
     }
 
-    /// The time to live of its packets, in hops.
-    ///
-    /// # Errors
-    ///
-    /// The system's error, as in std.
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.socket.ttl()
-    }
-
-    /// Sets the time to live of its packets, in hops.
-    ///
-    /// # Errors
-    ///
-    /// The system's error, as in std.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.socket.set_ttl(ttl)
-    }
-
     /// Ends one direction or both. The peer reads to the end of what was sent and then sees the end of the stream.
     ///
     /// # Errors
@@ -203,16 +134,6 @@ impl TcpStream {
     /// [`NotConnected`](io::ErrorKind::NotConnected) without a connection.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.socket.shutdown(how)
-    }
-
-    /// Takes the error that is pending on the socket, if any: after
-    /// [`connect_nonblocking`](TcpStream::connect_nonblocking) the reason why it failed.
-    ///
-    /// # Errors
-    ///
-    /// The system's error when the question itself fails.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.socket.take_error()
     }
 
     /// Reads without taking the bytes away.
@@ -223,17 +144,9 @@ impl TcpStream {
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.attempt(READ, |socket| socket.peek(buffer))
     }
-
-    /// Another handle to the same socket, non-blocking as well.
-    ///
-    /// # Errors
-    ///
-    /// The system's error, for instance when no descriptor is left.
-    pub fn try_clone(&self) -> io::Result<TcpStream> {
-        let socket = self.socket.try_clone()?;
-        Ok(TcpStream::wrap(self.edge.share(&socket), socket))
-    }
 }
+
+socket!(TcpStream);
 
 impl Read for &TcpStream {
     #[inline]
@@ -290,11 +203,5 @@ impl Write for TcpStream {
     #[inline]
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl fmt::Debug for TcpStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.socket.fmt(f)
     }
 }

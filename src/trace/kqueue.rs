@@ -1,7 +1,7 @@
 //! What the calls of macOS and the BSDs look like.
 
 use super::unix::describe;
-pub(crate) use super::unix::{domain, Records};
+pub(crate) use super::unix::{domain, Peer, Records};
 pub(super) use super::unix::{print, Failure};
 use super::{names, Flags, Names};
 use crate::platform::ffi;
@@ -69,6 +69,16 @@ pub(crate) fn fcntl_change(command: c_int) -> &'static str {
         "F_SETFD, FD_CLOEXEC"
     } else {
         "F_SETFL, O_NONBLOCK"
+    }
+}
+
+/// The call that accepts, and its last argument if it has one.
+#[inline(always)]
+pub(crate) fn accept() -> (&'static str, &'static str) {
+    if ffi::SOCK_CLOEXEC == 0 {
+        ("accept", "")
+    } else {
+        ("accept4", ", SOCK_CLOEXEC|SOCK_NONBLOCK")
     }
 }
 

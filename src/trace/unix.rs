@@ -3,6 +3,7 @@
 use super::list;
 use super::system::SYSTEM_ERRORS;
 use crate::platform::ffi;
+use crate::unix::Address;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -37,6 +38,7 @@ fn by_kind(kind: io::ErrorKind) -> Option<(&'static str, &'static str)> {
         io::ErrorKind::WouldBlock => ("EAGAIN", "Resource temporarily unavailable"),
         io::ErrorKind::AddrInUse => ("EADDRINUSE", "Address already in use"),
         io::ErrorKind::AddrNotAvailable => ("EADDRNOTAVAIL", "Cannot assign requested address"),
+        io::ErrorKind::ConnectionAborted => ("ECONNABORTED", "Software caused connection abort"),
         io::ErrorKind::ConnectionRefused => ("ECONNREFUSED", "Connection refused"),
         io::ErrorKind::ConnectionReset => ("ECONNRESET", "Connection reset by peer"),
         io::ErrorKind::NotConnected => ("ENOTCONN", "Socket is not connected"),
@@ -114,6 +116,18 @@ pub(crate) fn domain(domain: c_int) -> &'static str {
         "AF_INET"
     } else {
         "AF_INET6"
+    }
+}
+
+/// What `accept` has written about the other end.
+pub(crate) struct Peer<'a>(pub(crate) &'a Address);
+
+impl fmt::Display for Peer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get() {
+            Some(peer) => write!(f, "{{{}}}", peer),
+            None => f.write_str("{}"),
+        }
     }
 }
 

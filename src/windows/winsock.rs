@@ -1,20 +1,20 @@
-//! The sockets of Windows: which can be registered, how one is connected, and the socket side of a [`TcpStream`].
+//! The sockets of Windows: which can be registered, and the system's side of the sockets of `crate::net`.
 
-use crate::platform::Edge;
+use crate::platform::{check_bool, Edge};
 use crate::trace::{self, trace};
-use crate::TcpStream;
+use crate::{TcpListener, TcpStream, UdpSocket};
 use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::mem::size_of;
-use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
+use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::windows::io::{
-    AsRawSocket, AsSocket, BorrowedSocket, FromRawSocket, IntoRawSocket, OwnedSocket, RawSocket,
+    AsRawSocket, AsSocket, BorrowedSocket, FromRawSocket, IntoRawSocket, OwnedSocket, RawHandle, RawSocket,
 };
 use std::ptr;
 use std::sync::Once;
 
-/// What can be registered, as it is: std's sockets, `OwnedSocket`, `BorrowedSocket`, [`TcpStream`] and references to
-/// them; another crate's socket through `&socket.as_socket()`.
+/// What can be registered, as it is: std's sockets and minimio's own, `OwnedSocket`, `BorrowedSocket` and references to them;
+/// another crate's socket through `&socket.as_socket()`.
 ///
 /// A raw number cannot be: whoever holds a `RawSocket` borrows it first and so vouches that it is open.
 ///
@@ -35,16 +35,10 @@ pub trait Watched: AsSocket {
 }
 
 impl Watched for net::TcpStream {}
-impl Watched for TcpListener {}
-impl Watched for UdpSocket {}
+impl Watched for net::TcpListener {}
+impl Watched for net::UdpSocket {}
 impl Watched for OwnedSocket {}
 impl Watched for BorrowedSocket<'_> {}
-
-impl Watched for TcpStream {
-    fn edge(&self) -> Option<&Edge> {
-        Some(&self.edge)
-    }
-}
 
 impl<T: Watched> Watched for &T {
     fn edge(&self) -> Option<&Edge> {
@@ -161,7 +155,7 @@ fn refuse_fast(socket: &net::TcpStream) {
 fn tcp_socket(address: &SocketAddr) -> io::Result<net::TcpStream> {
     // Winsock must be started first. std does that when it makes its first socket.
     static WINSOCK: Once = Once::new();
-    WINSOCK.call_once(|| drop(UdpSocket::bind("127.0.0.1:0")));
+    WINSOCK.call_once(|| drop(net::UdpSocket::bind("127.0.0.1:0")));
     let family = if address.is_ipv4() { ffi::AF_INET } else { ffi::AF_INET6 };
     // SAFETY: the call takes no memory.
     let socket = unsafe {
@@ -181,6 +175,17 @@ fn tcp_socket(address: &SocketAddr) -> io::Result<net::TcpStream> {
     Ok(unsafe { net::TcpStream::from_raw_socket(socket) })
 }
 
+/// Takes the next connection, which does not block because the listener does not. The sources contradict each other on whether
+/// child processes inherit it, so they are told not to.
+pub(crate) fn accept(listener: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
+    let (socket, peer) = listener.accept()?;
+    let number = socket.as_raw_socket();
+    // SAFETY: the call takes no memory, and `socket` is open.
+    let ret = unsafe { ffi::SetHandleInformation(number as RawHandle, ffi::HANDLE_FLAG_INHERIT, 0) };
+    check_bool(ret, format_args!("SetHandleInformation({number:#x}, HANDLE_FLAG_INHERIT, 0)"))?;
+    Ok((socket, peer))
+}
+
 /// Sends from several buffers at once, as std does; there are no signals to be kept away here.
 pub(crate) fn send_vectored(mut socket: &net::TcpStream, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
     // Windows takes any number, but Wine hands them on to a system that takes so many.
@@ -188,46 +193,61 @@ pub(crate) fn send_vectored(mut socket: &net::TcpStream, buffers: &[IoSlice<'_>]
 }
 
 /// Nothing to see to: there are no signals.
-pub(crate) fn forbid_sigpipe(_socket: &net::TcpStream) {}
+pub(crate) fn forbid_sigpipe(_socket: &impl AsSocket) {}
 
-impl AsSocket for TcpStream {
-    fn as_socket(&self) -> BorrowedSocket<'_> {
-        self.socket.as_socket()
-    }
+/// What the sockets of `crate::net` have in common and has other names on Unix: the way to the handle and back.
+macro_rules! handle {
+    ($name:ident) => {
+        impl Watched for $name {
+            fn edge(&self) -> Option<&Edge> {
+                Some(&self.edge)
+            }
+        }
+
+        impl AsSocket for $name {
+            fn as_socket(&self) -> BorrowedSocket<'_> {
+                self.socket.as_socket()
+            }
+        }
+
+        impl AsRawSocket for $name {
+            fn as_raw_socket(&self) -> RawSocket {
+                self.socket.as_raw_socket()
+            }
+        }
+
+        impl IntoRawSocket for $name {
+            fn into_raw_socket(self) -> RawSocket {
+                self.into_std().into_raw_socket()
+            }
+        }
+
+        impl From<$name> for OwnedSocket {
+            fn from(socket: $name) -> OwnedSocket {
+                socket.into_std().into()
+            }
+        }
+
+        /// Takes the socket in the mode it has; `from_std` makes it non-blocking.
+        impl From<OwnedSocket> for $name {
+            fn from(socket: OwnedSocket) -> $name {
+                $name::adopt(socket.into())
+            }
+        }
+
+        /// Takes the socket in the mode it has; `from_std` makes it non-blocking.
+        impl FromRawSocket for $name {
+            unsafe fn from_raw_socket(socket: RawSocket) -> $name {
+                // SAFETY: the caller hands over an open socket that nobody else owns.
+                $name::from(unsafe { OwnedSocket::from_raw_socket(socket) })
+            }
+        }
+    };
 }
 
-impl AsRawSocket for TcpStream {
-    fn as_raw_socket(&self) -> RawSocket {
-        self.socket.as_raw_socket()
-    }
-}
-
-impl IntoRawSocket for TcpStream {
-    fn into_raw_socket(self) -> RawSocket {
-        self.into_std().into_raw_socket()
-    }
-}
-
-impl From<TcpStream> for OwnedSocket {
-    fn from(stream: TcpStream) -> OwnedSocket {
-        stream.into_std().into()
-    }
-}
-
-/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
-impl From<OwnedSocket> for TcpStream {
-    fn from(socket: OwnedSocket) -> TcpStream {
-        TcpStream::adopt(socket.into())
-    }
-}
-
-/// Takes the socket in the mode it has; [`TcpStream::from_std`] makes it non-blocking.
-impl FromRawSocket for TcpStream {
-    unsafe fn from_raw_socket(socket: RawSocket) -> TcpStream {
-        // SAFETY: the caller hands over an open socket that nobody else owns.
-        TcpStream::from(unsafe { OwnedSocket::from_raw_socket(socket) })
-    }
-}
+handle!(TcpStream);
+handle!(TcpListener);
+handle!(UdpSocket);
 
 impl From<SocketAddrV4> for ffi::sockaddr_in {
     fn from(address: SocketAddrV4) -> Self {
@@ -271,7 +291,7 @@ fn check_socket(ret: i32, call: fmt::Arguments<'_>) -> io::Result<()> {
 pub(crate) mod ffi {
     use std::mem::size_of;
     use std::os::raw::c_void;
-    use std::os::windows::io::RawSocket;
+    use std::os::windows::io::{RawHandle, RawSocket};
 
     pub type SOCKET = RawSocket;
 
@@ -283,6 +303,7 @@ pub(crate) mod ffi {
     pub const SOCK_STREAM: i32 = 1;
     pub const WSA_FLAG_OVERLAPPED: u32 = 0x1;
     pub const WSA_FLAG_NO_HANDLE_INHERIT: u32 = 0x80;
+    pub const HANDLE_FLAG_INHERIT: u32 = 0x1;
     pub const SIO_BSP_HANDLE: u32 = 0x4800_001B;
     pub const SIO_BSP_HANDLE_SELECT: u32 = 0x4800_001C;
     pub const SIO_BSP_HANDLE_POLL: u32 = 0x4800_001D;
@@ -319,6 +340,13 @@ pub(crate) mod ffi {
     // A wrong layout does not compile.
     const _: () = assert!(size_of::<TCP_INITIAL_RTO_PARAMETERS>() == 4);
     const _: () = assert!(size_of::<sockaddr_in>() == 16 && size_of::<sockaddr_in6>() == 28);
+
+    #[link(name = "kernel32")]
+    extern "system" {
+        /// Sets the flags of a handle that `mask` names. FALSE with `GetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/api/handleapi/nf-handleapi-sethandleinformation>
+        pub fn SetHandleInformation(handle: RawHandle, mask: u32, flags: u32) -> i32;
+    }
 
     #[link(name = "ws2_32")]
     extern "system" {

@@ -59,6 +59,16 @@ pub fn refusing_address() -> (impl Sized, SocketAddr) {
     ((near, far), address)
 }
 
+/// Waits until there is a connection, and accepts it.
+#[track_caller]
+pub fn accept_one(listener: &minimio::TcpListener) -> (TcpStream, SocketAddr) {
+    let mut poll = Poll::new().unwrap();
+    poll.registry().register(listener, 1, READABLE).unwrap();
+    assert!(expect_event(&mut poll, 1).readable);
+    poll.registry().deregister(listener).unwrap();
+    listener.accept().unwrap()
+}
+
 /// What one poll said of one source, in one event or two.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Said {

@@ -1,0 +1,87 @@
+//! [`TcpListener`]: std's listener that never waits, the same everywhere.
+
+use super::READ;
+use crate::platform::{self, Edge};
+use crate::{Interests, TcpStream};
+use std::fmt;
+use std::io;
+use std::net::{self, SocketAddr, ToSocketAddrs};
+
+/// A non-blocking TCP listener: [`accept`](TcpListener::accept) never waits, it returns
+/// [`WouldBlock`](io::ErrorKind::WouldBlock).
+///
+/// Otherwise it is std's listener. It is readable while there are connections to accept. Several may have come with one
+/// event, so accept until `WouldBlock`.
+///
+/// # Platform notes
+///
+/// Those of [`TcpStream`] about clones.
+///
+/// # Examples
+///
+/// ```
+/// use minimio::{Events, Interests, Poll, TcpListener};
+/// use std::io::ErrorKind;
+/// use std::net::TcpStream;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+///
+/// let mut poll = Poll::new()?;
+/// poll.registry().register(&listener, 1, Interests::READABLE | Interests::LEVEL)?;
+/// let client = TcpStream::connect(listener.local_addr()?)?;
+/// poll.poll(&mut Events::new(), None)?;
+/// let (stream, address) = listener.accept()?; // does not block either
+/// assert_eq!(address, client.local_addr()?);
+/// # Ok(())
+/// # }
+/// ```
+pub struct TcpListener {
+    /// What edge mode needs to remember of this socket where the kernel does not. Dropped first, while the number of the
+    /// socket is still its own.
+    pub(crate) edge: Edge,
+    pub(crate) socket: net::TcpListener,
+}
+
+socket!(TcpListener);
+
+impl TcpListener {
+    /// Listens at the first address that can be bound, as [`std::net::TcpListener::bind`] does. A name is looked up, which
+    /// may block.
+    ///
+    /// # Errors
+    ///
+    /// The system's error of the last address tried (`AddrInUse`, `PermissionDenied`, …), the resolver's if the name is
+    /// unknown, [`InvalidInput`](io::ErrorKind::InvalidInput) if there was no address at all.
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        TcpListener::from_std(net::TcpListener::bind(address)?)
+    }
+
+    /// Takes the next connection: a stream that does not block and is not inherited by child processes, and the address of
+    /// its other end.
+    ///
+    /// # Errors
+    ///
+    /// The listener is as good after an error as before. What a server does:
+    ///
+    /// * [`WouldBlock`](io::ErrorKind::WouldBlock): nobody waits to be accepted. Wait for the next event.
+    /// * [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), on Windows `ConnectionReset`: that client has left again. Accept
+    ///   the next one.
+    /// * The system's error when no descriptor is left (on Unix `EMFILE` and `ENFILE`). The connection stays in the queue, so a
+    ///   listener in [`LEVEL`](Interests::LEVEL) mode is reported by every poll, and one in [`EDGE`](Interests::EDGE) mode is not
+    ///   reported again: deregister it, and when one of your connections was closed register it again.
+    /// * Anything else concerns one connection too, as a rule a network that went down meanwhile. Accept the next one.
+    ///
+    /// # Platform notes
+    ///
+    /// One system call on Linux, FreeBSD, NetBSD, OpenBSD and DragonFly, which have `accept4`. Two on macOS, whose `accept`
+    /// cannot be told to keep the descriptor from child processes, and on Windows, where no call can. There a child that is
+    /// started by another thread in between may inherit it, and the stream does not block because the listener does not.
+    #[inline]
+    pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, address) = self.attempt(READ, platform::accept)?;
+        // What else there is to set it has from the listener.
+        Ok((TcpStream { edge: Edge::new(&socket), socket }, address))
+    }
+}
