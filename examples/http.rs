@@ -4,13 +4,13 @@
 //!         curl -d hello http://127.0.0.1:7002/echo
 //!         wrk -c 100 http://127.0.0.1:7002/               (a load generator, if you have it)
 //!       cargo run --release --example http -- ADDRESS   listens there; port 0 takes any that is free
-//! See:  answers. One thread gives all of them, tens of thousands in a second.
+//! See:  answers. One thread gives all of them, tens of thousands in a second. Ctrl-C ends it.
 //!
 //! A connection is a small machine: bytes come in, complete requests are cut off the front, answers are queued, bytes
 //! go out. It stops wherever the next step would block and goes on at the next event. Every buffer has a limit:
 //! while answers wait for a client to read them, no further request of this client is looked at.
 
-use minimio::{Event, Events, Interests, Poll, Registry, TcpStream, Token};
+use minimio::{Event, Events, Interests, Poll, Registry, TcpStream, Token, Waker};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,7 +18,11 @@ use std::net::{Shutdown, TcpListener};
 use std::str;
 use std::time::{Duration, Instant};
 
+#[path = "shutdown/ctrl_c.rs"]
+mod ctrl_c;
+
 const LISTENER: Token = 0;
+const CTRL_C: Token = 1;
 
 /// The most bytes of a request before its body: request line and header fields.
 const MAX_HEAD: usize = 8 * 1024;
@@ -58,7 +62,6 @@ fn serve(address: &str) -> Result<(), String> {
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    say(format_args!("listening on http://{}", listener.local_addr()?));
     Ok(listener)
 }
 
@@ -79,10 +82,12 @@ impl Server {
         let poll = Poll::new()?;
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
         poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
-        Ok(Server { poll, listener, resting: false, clients: HashMap::new(), next_token: LISTENER + 1 })
+        ctrl_c::wakes(Waker::new(poll.registry(), CTRL_C)?)?;
+        Ok(Server { poll, listener, resting: false, clients: HashMap::new(), next_token: CTRL_C + 1 })
     }
 
     fn run(&mut self) -> io::Result<()> {
+        say(format_args!("listening on http://{}", self.listener.local_addr()?));
         let mut events = Events::with_capacity(1024);
         let mut sweep = Instant::now() + SWEEP;
         loop {
@@ -96,6 +101,10 @@ impl Server {
             for event in &events {
                 match event.id() {
                     LISTENER => self.accept(now)?,
+                    CTRL_C => {
+                        say(format_args!("good-bye: {} clients are disconnected", self.clients.len()));
+                        return Ok(());
+                    }
                     _ => self.serve_client(event, now),
                 }
             }

@@ -4,7 +4,7 @@
 //!       cargo run --example proxy             in the next: it listens on 127.0.0.1:7003 and goes to 127.0.0.1:7000,
 //!       nc 127.0.0.1 7003                     in the third.
 //!       cargo run --example proxy -- ADDRESS TARGET   listens there, and goes to any other HOST:PORT
-//! See:  your lines come back, through the proxy; it prints who came, and how many bytes went each way.
+//! See:  your lines come back, through the proxy; it prints who came, and how many bytes went each way. Ctrl-C ends it.
 //!
 //! The point is back-pressure. What we have read from one side goes to the other side at once. What does not fit there
 //! waits, and while anything waits we read no more: the kernel's buffers fill up, and then the sender itself has to wait,
@@ -13,14 +13,18 @@
 //!
 //! One buffer serves all connections, for only one of them is read at a time. A pair that has nothing waiting costs no memory.
 
-use minimio::{Event, Events, Interests, Poll, Registry, TcpStream, Token};
+use minimio::{Event, Events, Interests, Poll, Registry, TcpStream, Token, Waker};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+#[path = "shutdown/ctrl_c.rs"]
+mod ctrl_c;
+
 const LISTENER: Token = 0;
+const CTRL_C: Token = 1;
 /// How many bytes are read at once, so the most that can wait in one direction.
 const ROOM: usize = 64 * 1024;
 /// How long to leave the listener alone after it failed, for instance because all descriptors are in use.
@@ -51,7 +55,6 @@ fn serve(address: &str, target: &str) -> Result<(), String> {
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    say(format_args!("listening on {}", listener.local_addr()?));
     Ok(listener)
 }
 
@@ -76,6 +79,7 @@ impl Proxy {
         let poll = Poll::new()?;
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
         poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
+        ctrl_c::wakes(Waker::new(poll.registry(), CTRL_C)?)?;
         Ok(Proxy {
             poll,
             listener,
@@ -88,6 +92,7 @@ impl Proxy {
     }
 
     fn run(&mut self) -> io::Result<()> {
+        say(format_args!("listening on {}", self.listener.local_addr()?));
         let mut events = Events::with_capacity(256);
         loop {
             match self.resume {
@@ -100,6 +105,10 @@ impl Proxy {
             for event in &events {
                 match event.id() {
                     LISTENER => self.accept()?,
+                    CTRL_C => {
+                        say(format_args!("good-bye: {} pairs are disconnected", self.pairs.len()));
+                        return Ok(());
+                    }
                     _ => self.serve_pair(event),
                 }
             }
