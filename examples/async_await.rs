@@ -158,10 +158,7 @@ impl Runtime {
     /// The reactor: sleeps until an event or the next timer, and wakes the tasks that waited for it.
     fn wait_for_events(&self) -> io::Result<()> {
         let (poll, events) = &mut *self.0.queue.borrow_mut();
-        match self.time_to_sleep() {
-            Some(time) => poll.poll_timeout(events, time)?,
-            None => poll.poll(events, None)?,
-        };
+        poll.poll_timeout(events, self.time_to_sleep())?;
         for event in events.iter() {
             // The source is silent now, in both directions. So wake both; who cannot go on registers again.
             if let Some(waiting) = self.0.sources.borrow_mut().get_mut(&event.id()) {

@@ -3,7 +3,7 @@
 //! Run:  cargo run --example chat              then, in two other terminals:  nc 127.0.0.1 7001
 //!       cargo run --example chat -- ADDRESS   listens there; port 0 takes any that is free
 //! See:  what one user types appears at all others. What you type at the server is an announcement; Ctrl-D (on Windows
-//!       Ctrl-Z and Enter) says goodbye to everybody and ends it.
+//!       Ctrl-Z and Enter) or Ctrl-C says goodbye to everybody and ends it.
 //!
 //! Two things here are typical of servers. A user who does not read must not cost memory without end: the lines that
 //! wait for each one are bounded, and who has too many is disconnected. And not everything is a socket: the keyboard is
@@ -18,9 +18,13 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[path = "shutdown/ctrl_c.rs"]
+mod ctrl_c;
+
 const LISTENER: Token = 0;
 const KEYBOARD: Token = 1;
-const FIRST_USER: Token = 2;
+const CTRL_C: Token = 2;
+const FIRST_USER: Token = 3;
 
 /// The most bytes that wait for one user to read them.
 const MAX_OUTPUT: usize = 64 * 1024;
@@ -52,7 +56,6 @@ fn serve(address: &str) -> Result<(), String> {
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    say(format_args!("listening on {}", listener.local_addr()?));
     Ok(listener)
 }
 
@@ -95,7 +98,8 @@ impl Room {
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
         poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
         let (sender, keyboard) = mpsc::channel();
-        read_keyboard(sender, Waker::new(&poll.registrator(), KEYBOARD)?);
+        read_keyboard(sender, Waker::new(poll.registry(), KEYBOARD)?);
+        ctrl_c::wakes(Waker::new(poll.registry(), CTRL_C)?)?;
         Ok(Room {
             poll,
             listener,
@@ -108,6 +112,7 @@ impl Room {
     }
 
     fn run(&mut self) -> io::Result<()> {
+        say(format_args!("listening on {}", self.listener.local_addr()?));
         let mut events = Events::with_capacity(256);
         while !self.is_over() {
             self.wait(&mut events)?;
@@ -133,19 +138,16 @@ impl Room {
 
     /// Sleeps until there are events, or until it is time to do something without one.
     fn wait(&mut self, events: &mut Events) -> io::Result<usize> {
-        match self.closing.or(self.resume) {
-            None => self.poll.poll(events, None),
-            Some(time) => {
-                let left = time.saturating_duration_since(Instant::now());
-                self.poll.poll_timeout(events, left)
-            }
-        }
+        let next = self.closing.or(self.resume);
+        let left = next.map(|time| time.saturating_duration_since(Instant::now()));
+        self.poll.poll_timeout(events, left)
     }
 
     fn handle(&mut self, event: &Event) -> io::Result<()> {
         match event.id() {
             LISTENER => self.accept()?,
             KEYBOARD => self.announce_lines()?,
+            CTRL_C => self.close()?,
             token => {
                 if event.is_readable() {
                     self.read(token);

@@ -2,21 +2,25 @@
 //!
 //! Run:  cargo run --example echo              then, in another terminal:  nc 127.0.0.1 7000
 //!       cargo run --example echo -- ADDRESS   listens there; port 0 takes any that is free
-//! See:  each line you type comes back; the server prints one line per event with its token.
+//! See:  each line you type comes back; the server prints one line per event with its token. Ctrl-C ends it.
 //!
 //! The whole difficulty of an echo server is the client that sends and does not read. Then a `write` takes only some of
 //! the bytes, and the rest must wait until there is room again. A client of ours is therefore in one of two states: we wait
 //! for it to send, or, while something is left over, for it to read. So a slow reader slows down itself and nobody
 //! else, and what we keep for each client is at most one buffer.
 
-use minimio::{Event, Events, Interests, Poll, TcpStream, Token};
+use minimio::{Event, Events, Interests, Poll, TcpStream, Token, Waker};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{self, TcpListener};
 use std::time::{Duration, Instant};
 
+#[path = "shutdown/ctrl_c.rs"]
+mod ctrl_c;
+
 const LISTENER: Token = 0;
+const CTRL_C: Token = Token::MAX;
 /// How long to leave the listener alone after it failed, for instance because all descriptors are in use.
 const REST: Duration = Duration::from_millis(100);
 
@@ -42,7 +46,6 @@ fn serve(address: &str) -> Result<(), String> {
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    say(format_args!("listening on {}", listener.local_addr()?));
     Ok(listener)
 }
 
@@ -67,22 +70,23 @@ impl Server {
         let poll = Poll::new()?;
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
         poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
+        ctrl_c::wakes(Waker::new(poll.registry(), CTRL_C)?)?;
         Ok(Server { poll, listener, resume: None, clients: HashMap::new(), next_token: LISTENER + 1 })
     }
 
     fn run(&mut self) -> io::Result<()> {
+        say(format_args!("listening on {}", self.listener.local_addr()?));
         let mut events = Events::with_capacity(256);
         loop {
-            match self.resume {
-                None => self.poll.poll(&mut events, None)?,
-                Some(time) => {
-                    let left = time.saturating_duration_since(Instant::now());
-                    self.poll.poll_timeout(&mut events, left)?
-                }
-            };
+            let left = self.resume.map(|time| time.saturating_duration_since(Instant::now()));
+            self.poll.poll_timeout(&mut events, left)?;
             for event in &events {
                 match event.id() {
                     LISTENER => self.accept()?,
+                    CTRL_C => {
+                        say(format_args!("good-bye: {} clients are disconnected", self.clients.len()));
+                        return Ok(());
+                    }
                     token => self.serve_client(token, event),
                 }
             }

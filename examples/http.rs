@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 mod ctrl_c;
 
 const LISTENER: Token = 0;
-const CTRL_C: Token = 1;
+const CTRL_C: Token = Token::MAX;
 
 /// The most bytes of a request before its body: request line and header fields.
 const MAX_HEAD: usize = 8 * 1024;
@@ -83,7 +83,7 @@ impl Server {
         // One-shot: when accepting fails, we can leave the listener as it is, and it stays silent.
         poll.registry().register(&listener, LISTENER, Interests::READABLE)?;
         ctrl_c::wakes(Waker::new(poll.registry(), CTRL_C)?)?;
-        Ok(Server { poll, listener, resting: false, clients: HashMap::new(), next_token: CTRL_C + 1 })
+        Ok(Server { poll, listener, resting: false, clients: HashMap::new(), next_token: LISTENER + 1 })
     }
 
     fn run(&mut self) -> io::Result<()> {

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 mod ctrl_c;
 
 const LISTENER: Token = 0;
-const CTRL_C: Token = 1;
+const CTRL_C: Token = Token::MAX;
 /// How many bytes are read at once, so the most that can wait in one direction.
 const ROOM: usize = 64 * 1024;
 /// How long to leave the listener alone after it failed, for instance because all descriptors are in use.
@@ -95,13 +95,8 @@ impl Proxy {
         say(format_args!("listening on {}", self.listener.local_addr()?));
         let mut events = Events::with_capacity(256);
         loop {
-            match self.resume {
-                None => self.poll.poll(&mut events, None)?,
-                Some(time) => {
-                    let left = time.saturating_duration_since(Instant::now());
-                    self.poll.poll_timeout(&mut events, left)?
-                }
-            };
+            let left = self.resume.map(|time| time.saturating_duration_since(Instant::now()));
+            self.poll.poll_timeout(&mut events, left)?;
             for event in &events {
                 match event.id() {
                     LISTENER => self.accept()?,
