@@ -292,6 +292,8 @@ fn a_wake_does_not_crowd_out_a_source() {
     poll.registry().register(&stream, 1, READABLE | LEVEL).unwrap();
     let waker = Waker::new(&poll.registrator(), 2).unwrap();
     peer.write_all(b"x").unwrap();
+    // The byte is there before the wakes begin, and stays.
+    assert!(expect_event(&mut poll, 1).readable);
     let (mut source, mut wake) = (0, 0);
     let mut events = Events::with_capacity(1);
     for _ in 0..50 {

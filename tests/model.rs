@@ -265,6 +265,11 @@ impl Source {
         matches!(self.socket, Socket::Own(_) | Socket::Stream(_))
     }
 
+    /// It has dialled and nobody has accepted it yet. Some systems let it write, others call it not connected.
+    fn is_dialling(&self) -> bool {
+        self.is_stream() && self.peer.is_none() && !self.ended
+    }
+
     /// Certainly readable; if not, it certainly is not.
     fn readable(&self) -> bool {
         self.sent > self.read || self.ended || self.reset
@@ -692,8 +697,7 @@ impl Walk {
                 peer.set_write_timeout(Some(DEADLINE)).unwrap();
                 let mut dialled = self.sources.iter_mut().flatten().skip(2);
                 // Who has a peer may have the same port: what tells two connections apart is both their ends.
-                let waits = |s: &&mut Source| s.peer.is_none() && !s.ended;
-                let dialled = dialled.find(|s| waits(s) && s.socket.local_addr() == address);
+                let dialled = dialled.find(|s| s.is_dialling() && s.socket.local_addr() == address);
                 dialled.expect("who dialled waits").peer = Some(peer);
                 true
             }
@@ -784,7 +788,10 @@ impl Walk {
                 source.may_be_reset |= gone;
                 !gone
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(error)
+                if error.kind() == ErrorKind::WouldBlock
+                    || error.kind() == ErrorKind::NotConnected && source.is_dialling() =>
+            {
                 source.blocked = true;
                 if let Some(registration) = &mut source.registration {
                     registration.owes_writable = false;
@@ -887,10 +894,7 @@ impl Walk {
         }
         // Nobody hangs up before the call was taken: what the listener sees then differs between systems.
         let deadline = Instant::now() + DEADLINE;
-        let waits = |walk: &Walk| {
-            let source = walk.sources[slot].as_ref().unwrap();
-            source.peer.is_none() && !source.ended
-        };
+        let waits = |walk: &Walk| walk.sources[slot].as_ref().unwrap().is_dialling();
         while waits(self) {
             assert!(Instant::now() < deadline, "nobody dialled");
             self.accept();

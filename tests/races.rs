@@ -440,7 +440,7 @@ impl Thing {
             Thing::Waker(waker) => waker.wake().unwrap(),
             Thing::Stream(mut stream, mut peer) => {
                 stream.write_all(b"y").unwrap();
-                assert_eq!(drain(&stream), b"x");
+                assert_eq!(receive(&stream), b"x");
                 drop(stream);
                 let mut rest = Vec::new();
                 peer.read_to_end(&mut rest).unwrap();
@@ -461,8 +461,8 @@ fn threads_may_drop_what_they_have_in_every_order() {
     let orders = orders();
     assert_eq!(orders.len(), 24);
     for order in orders {
-        let (mut begin, mut ends) = (Vec::new(), Vec::new());
         thread::scope(|scope| {
+            let (mut begin, mut ends) = (Vec::new(), Vec::new());
             for thing in Thing::all() {
                 let (begins, begun) = mpsc::channel::<()>();
                 let (end, ended) = mpsc::channel::<()>();

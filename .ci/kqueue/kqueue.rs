@@ -24,13 +24,12 @@
 #![allow(clippy::missing_safety_doc)] // the functions for C: their manual pages say it
 
 mod linux;
+mod slow;
 mod systems;
 
-use linux::{Errno, Fd, Result, Signals, Timespec, EBADF, EINVAL, ENOENT};
+use linux::{Errno, Fd, Result, Signals, Socket, Timespec, EBADF, EINVAL, ENOENT};
+use slow::UnderWay;
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::mem::ManuallyDrop;
-use std::os::fd::FromRawFd;
 use std::os::raw::{c_int, c_short};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::{Mutex, PoisonError};
@@ -53,7 +52,7 @@ const ECONNRESET: u32 = 54;
 const ECONNREFUSED: u32 = 61;
 
 /// The one lock, and what it protects: the queues, by descriptor. Whoever works with a queue takes it out and puts it back.
-static KERNEL: Mutex<Kernel> = Mutex::new(Kernel { queues: Vec::new() });
+static KERNEL: Mutex<Kernel> = Mutex::new(Kernel { queues: Vec::new(), under_way: UnderWay::new() });
 
 /// The thread gets no signals while this lives.
 struct NoSignals {
@@ -74,6 +73,7 @@ impl Drop for NoSignals {
 
 struct Kernel {
     queues: Vec<Option<Queue>>,
+    under_way: UnderWay,
 }
 
 /// Which of the questions about a descriptor.
@@ -94,6 +94,8 @@ struct Queue {
     is_marked: bool,
     knotes: BTreeMap<Key, Knote>,
     ready: VecDeque<Key>,
+    /// Those that are to look at a certain time.
+    later: Vec<(Instant, Key)>,
 }
 
 struct Knote {
@@ -188,8 +190,14 @@ impl Kernel {
         if self.queues.len() <= place {
             self.queues.resize_with(place + 1, || None);
         }
-        self.queues[place] =
-            Some(Queue { epolls, mark, is_marked: false, knotes: BTreeMap::new(), ready: VecDeque::new() });
+        self.queues[place] = Some(Queue {
+            epolls,
+            mark,
+            is_marked: false,
+            knotes: BTreeMap::new(),
+            ready: VecDeque::new(),
+            later: Vec::new(),
+        });
         Ok(kq)
     }
 
@@ -213,7 +221,22 @@ impl Kernel {
                 queue.delete((filter, fd as usize));
             }
         }
+        for filter in [Filter::Read, Filter::Write] {
+            self.under_way.forget(filter, fd);
+        }
         linux::close(fd).map(drop)
+    }
+
+    /// Has each knote that waits to write look when there will be room.
+    fn look_later(&mut self, fd: Fd) {
+        let Some(until) = self.under_way.until(Filter::Write, fd) else { return };
+        let key = (Filter::Write, fd as usize);
+        for queue in self.queues.iter_mut().flatten().filter(|queue| queue.knotes.contains_key(&key)) {
+            queue.wait_for(until, key);
+            // A thread that sleeps must know.
+            linux::set_counter(queue.mark, true);
+            queue.is_marked = true;
+        }
     }
 
     /// How many events a queue has that is watched by another one.
@@ -239,6 +262,11 @@ impl Queue {
 
     /// Lets each knote look that there is news for.
     fn hear(&mut self, kernel: &mut Kernel) {
+        let now = Instant::now();
+        while let Some(due) = self.later.iter().position(|(when, _)| *when <= now) {
+            let (_, key) = self.later.swap_remove(due);
+            self.look(key, kernel);
+        }
         for filter in [Filter::Read, Filter::Write] {
             while let Some(fd) = linux::news(self.epoll(filter)) {
                 if !(filter == Filter::Write && self.misses_end(fd)) {
@@ -258,12 +286,42 @@ impl Queue {
 
     /// A knote looks, and is ready if it has something to say.
     fn look(&mut self, key: Key, kernel: &mut Kernel) {
-        if let Some(knote) = self.knotes.get_mut(&key) {
-            if let Some(answer) = knote.look(key, kernel) {
+        if let Some(answer) = self.ask(key, kernel) {
+            if let Some(knote) = self.knotes.get_mut(&key) {
                 knote.active = Some(answer);
-                self.push(key);
+            }
+            self.push(key);
+        }
+    }
+
+    /// What a knote sees, unless it will be there only later.
+    fn ask(&mut self, key: Key, kernel: &mut Kernel) -> Option<Answer> {
+        let knote = self.knotes.get(&key)?;
+        let answer = knote.look(key, kernel);
+        let (filter, fd) = (key.0, key.1 as Fd);
+        let later = match knote.about {
+            About::Queue if answer.is_some() => None,
+            About::Queue => kernel.queues[fd as usize].as_ref()?.next_look(),
+            About::Trigger { .. } => None,
+            _ => answer.and_then(|_| kernel.under_way.until(filter, fd)),
+        };
+        match later {
+            None => answer,
+            Some(when) => {
+                self.wait_for(when, key);
+                None
             }
         }
+    }
+
+    fn wait_for(&mut self, when: Instant, key: Key) {
+        if !self.later.contains(&(when, key)) {
+            self.later.push((when, key));
+        }
+    }
+
+    fn next_look(&self) -> Option<Instant> {
+        self.later.iter().map(|(when, _)| *when).min()
     }
 
     /// Puts an active knote at the end of the list, if it is not disabled.
@@ -280,12 +338,15 @@ impl Queue {
     fn next(&mut self, kernel: &mut Kernel) -> Option<(Key, Answer)> {
         while let Some(key) = self.ready.pop_front() {
             // One that was deleted is not here any more; one that was made anew is further behind.
-            let Some(knote) = self.knotes.get_mut(&key).filter(|knote| knote.is_ready) else { continue };
+            let Some(knote) = self.knotes.get(&key).filter(|knote| knote.is_ready) else { continue };
+            let answer = match knote.mode & EV_ONESHOT == 0 || system().one_shot_looks_again {
+                true => self.ask(key, kernel),
+                false => knote.active,
+            };
+            let knote = self.knotes.get_mut(&key)?;
             knote.is_ready = false;
-            if knote.mode & EV_ONESHOT == 0 || system().one_shot_looks_again {
-                knote.active = knote.look(key, kernel);
-            }
-            if let Some(answer) = knote.active {
+            knote.active = answer;
+            if let Some(answer) = answer {
                 return Some((key, answer));
             }
         }
@@ -384,6 +445,7 @@ impl Queue {
         let (filter, ident) = key;
         if self.knotes.remove(&key).is_some() {
             self.ready.retain(|ready| *ready != key);
+            self.later.retain(|(_, later)| *later != key);
             if filter != Filter::User {
                 linux::unwatch(self.epoll(filter), ident as Fd);
             }
@@ -477,19 +539,15 @@ fn look_at_tcp(fd: Fd, read: bool, is_listener: bool) -> Option<Answer> {
 
 impl About {
     fn of(fd: Fd, kernel: &Kernel) -> About {
-        const UNIX: c_int = 1;
-        const STREAM: c_int = 1;
         if matches!(kernel.queues.get(fd as usize), Some(Some(_))) {
             return About::Queue;
         }
-        // SAFETY: the descriptor is open, and `ManuallyDrop` keeps it so.
-        let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
-        if file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        if linux::file(fd).metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
             return if linux::is_write_only(fd) { About::PipeWriter } else { About::PipeReader };
         }
-        match linux::socket_type(fd) {
-            Ok((UNIX, STREAM)) => About::LocalStream,
-            Ok((_, STREAM)) => {
+        match linux::socket(fd) {
+            Some(Socket { is_stream: true, is_local: true }) => About::LocalStream,
+            Some(Socket { is_stream: true, .. }) => {
                 const LISTEN: u8 = 10;
                 let listens = linux::tcp_info(fd).state == LISTEN;
                 About::Tcp { is_listener: listens || !system().listener_from_birth }
@@ -548,7 +606,7 @@ impl Lists {
             return Ok(receipts);
         }
         loop {
-            let count = Kernel::with(kq, |kernel, queue| {
+            let (count, next_look) = Kernel::with(kq, |kernel, queue| {
                 queue.hear(kernel);
                 let mut count = 0;
                 // Each that is ready now once: a level one goes to the end of the list.
@@ -558,7 +616,7 @@ impl Lists {
                     unsafe { system().layout.write(self.events, count, event) };
                     count += 1;
                 }
-                Ok(count)
+                Ok((count, queue.next_look()))
             })?;
             if count > 0 {
                 return Ok(count);
@@ -567,7 +625,9 @@ impl Lists {
             if left == Some(Duration::ZERO) {
                 return Ok(0);
             }
-            let left = left.map(|left| Timespec {
+            // Or until somebody has to look.
+            let next_look = next_look.map(|when| when.saturating_duration_since(Instant::now()));
+            let left = left.into_iter().chain(next_look).min().map(|left| Timespec {
                 seconds: left.as_secs() as i64,
                 nanoseconds: left.subsec_nanos().into(),
             });

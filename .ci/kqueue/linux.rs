@@ -1,6 +1,8 @@
 //! The calls of Linux that the imitation is made of, each with its failure turned into an `errno`.
 
-use std::mem::size_of;
+use std::fs::File;
+use std::mem::{size_of, ManuallyDrop};
+use std::os::fd::FromRawFd;
 use std::os::raw::{c_int, c_long, c_short, c_ulong, c_void};
 use std::ptr;
 
@@ -92,6 +94,7 @@ extern "C" {
     fn getsockopt(fd: Fd, level: c_int, name: c_int, value: *mut c_void, length: *mut u32) -> c_int;
     fn pthread_sigmask(how: c_int, new: *const Signals, old: *mut Signals) -> c_int;
     fn __errno_location() -> *mut c_int;
+    fn dlsym(handle: *const c_void, name: *const u8) -> *const c_void;
 }
 
 fn check(ret: c_int) -> Result<c_int> {
@@ -112,6 +115,15 @@ pub fn set_errno(errno: Errno) {
 pub fn close(fd: Fd) -> Result<c_int> {
     // SAFETY: the descriptor is our own, or the program wants it closed.
     check(unsafe { real_close(fd) })
+}
+
+/// The function that the program would call if this library had none of that name, which ends with a zero.
+pub fn real(name: &'static str) -> *const c_void {
+    const NEXT: *const c_void = usize::MAX as *const c_void;
+    // SAFETY: the name ends with a zero.
+    let function = unsafe { dlsym(NEXT, name.as_ptr()) };
+    assert!(!function.is_null(), "the C library has no {name}");
+    function
 }
 
 /// An epoll instance.
@@ -196,9 +208,30 @@ pub fn is_write_only(fd: Fd) -> bool {
     unsafe { fcntl(fd, F_GETFL) & 3 == 1 }
 }
 
-/// Family and type of a socket.
-pub fn socket_type(fd: Fd) -> Result<(c_int, c_int)> {
-    Ok((option(fd, SOL_SOCKET, SO_DOMAIN)?, option(fd, SOL_SOCKET, SO_TYPE)?))
+pub fn is_non_blocking(fd: Fd) -> bool {
+    // SAFETY: it only asks.
+    unsafe { fcntl(fd, F_GETFL) & NON_BLOCKING != 0 }
+}
+
+/// What a socket is.
+pub struct Socket {
+    /// Of the machine itself, not of IPv4 or IPv6.
+    pub is_local: bool,
+    pub is_stream: bool,
+}
+
+pub fn socket(fd: Fd) -> Option<Socket> {
+    const AF_UNIX: c_int = 1;
+    const SOCK_STREAM: c_int = 1;
+    let family: c_int = option(fd, SOL_SOCKET, SO_DOMAIN).ok()?;
+    let kind: c_int = option(fd, SOL_SOCKET, SO_TYPE).ok()?;
+    Some(Socket { is_local: family == AF_UNIX, is_stream: kind == SOCK_STREAM })
+}
+
+/// The file behind a descriptor, to ask what it is.
+pub fn file(fd: Fd) -> ManuallyDrop<File> {
+    // SAFETY: it lives for a question only, and `ManuallyDrop` keeps it from closing the descriptor.
+    ManuallyDrop::new(unsafe { File::from_raw_fd(fd) })
 }
 
 pub fn tcp_info(fd: Fd) -> TcpInfo {

@@ -4,7 +4,7 @@ use crate::linux::{Errno, EBADF, ENOENT, EPIPE};
 use std::env;
 use std::sync::OnceLock;
 
-/// One of the five.
+/// One of the five, and what the program is to meet besides.
 #[derive(Clone, Copy)]
 pub struct System {
     pub layout: Layout,
@@ -12,6 +12,8 @@ pub struct System {
     pub write: i32,
     /// NetBSD before 10 and OpenBSD before 7.8 do not have it, nor has any with `no-user`.
     pub user: Option<i32>,
+    /// See `slow.rs`.
+    pub slow: bool,
 
     /// A receipt has the flags of its change beside `EV_ERROR`.
     pub receipts_keep_flags: bool,
@@ -64,6 +66,7 @@ const MACOS: System = System {
     read: -1,
     write: -2,
     user: Some(-10),
+    slow: false,
     receipts_keep_flags: true,
     receipt_without_room: WithoutRoom::Drop,
     not_open: ENOENT,
@@ -124,7 +127,7 @@ const DRAGONFLY: System = System {
     ..BSD
 };
 
-/// What the environment variable `KQUEUE` names: a system, and perhaps more after a comma, as in `netbsd,no-user`.
+/// What the environment variable `KQUEUE` names: a system, and perhaps more after commas, as in `netbsd,no-user,slow`.
 pub fn system() -> &'static System {
     static SYSTEM: OnceLock<System> = OnceLock::new();
     SYSTEM.get_or_init(|| {
@@ -141,6 +144,7 @@ pub fn system() -> &'static System {
         for word in words {
             match word {
                 "no-user" => system.user = None,
+                "slow" => system.slow = true,
                 _ => panic!("KQUEUE={named:?}: what is {word:?}?"),
             }
         }

@@ -10,6 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{self, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 pub const READABLE: Interests = Interests::READABLE;
@@ -148,17 +149,38 @@ pub fn drain(mut stream: impl Read) -> Vec<u8> {
     }
 }
 
-/// Writes until `WouldBlock`, so that the stream is no longer writable, and returns how many bytes.
+/// Reads what the peer has just sent, without a queue: on most systems bytes take a moment, also on loopback.
+#[track_caller]
+pub fn receive(mut stream: impl Read) -> Vec<u8> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let bytes = drain(&mut stream);
+        if !bytes.is_empty() {
+            return bytes;
+        }
+        assert!(Instant::now() < deadline, "nothing came");
+        thread::yield_now();
+    }
+}
+
+/// Writes until the stream is no longer writable, and returns how many bytes. The first `WouldBlock` need not be the last:
+/// on most systems there is room again when the bytes have moved on, so there must be none for a while.
 #[track_caller]
 pub fn fill(mut stream: impl Write) -> usize {
+    const QUIET: Duration = Duration::from_millis(30);
     let mut sent = 0;
-    loop {
+    let mut last = Instant::now();
+    while last.elapsed() < QUIET {
         match stream.write(&[7; 65536]) {
-            Ok(n) => sent += n,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return sent,
+            Ok(n) => {
+                sent += n;
+                last = Instant::now();
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
             Err(error) => panic!("{}", error),
         }
     }
+    sent
 }
 
 /// Closes a connection so that the other side is told of a reset. Merely to leave something unread is not enough: the BSDs
