@@ -8,9 +8,8 @@
 #[path = "../queue/mod.rs"]
 mod queue;
 
-use queue::{Mode, Queue, Registry};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use queue::{Listener, Mode, Queue, Registry};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 
 // The first of those that were asked for.
@@ -26,23 +25,19 @@ type Library = queue::raw::Raw<{ queue::LEVEL }>;
 /// Of the listener; the connections have those from 0.
 const LISTENER: usize = usize::MAX;
 
-fn main() -> io::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
-    println!("{}: {}", Library::LIBRARY, listener.local_addr()?);
-    serve(Library::new(1024), &listener)
+fn main() {
+    serve(Library::new(1024));
 }
 
-fn serve<Q: Queue>(mut queue: Q, listener: &TcpListener) -> io::Result<()> {
-    let mut connections: Vec<Option<TcpStream>> = Vec::new();
+fn serve<Q: Queue>(mut queue: Q) {
+    let listener = Q::Listener::bind();
+    println!("{}: {}", Q::LIBRARY, listener.address());
+    let mut connections: Vec<Option<<Q::Listener as Listener>::Stream>> = Vec::new();
     queue.registry().add(listener.as_fd(), LISTENER, Q::MODE);
     loop {
         queue.poll(None, |registry, token| {
             if token == LISTENER {
-                while let Ok((stream, _)) = listener.accept() {
-                    if stream.set_nonblocking(true).is_err() {
-                        continue;
-                    }
+                while let Some((stream, _)) = listener.accept() {
                     let free = connections.iter().position(Option::is_none);
                     let token = free.unwrap_or(connections.len());
                     registry.add(stream.as_fd(), token, Q::MODE);
@@ -65,7 +60,7 @@ fn serve<Q: Queue>(mut queue: Q, listener: &TcpListener) -> io::Result<()> {
 }
 
 /// Sends back what came. Whether the connection goes on.
-fn answer<Q: Queue>(stream: &mut TcpStream) -> bool {
+fn answer<Q: Queue>(stream: &mut (impl Read + Write)) -> bool {
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {

@@ -1,7 +1,8 @@
 //! minimio.
 
-use super::{mode, Mode, Queue, Registry, Wake, Wakeable};
-use minimio::{Events, Interests, Poll, Waker};
+use super::{mode, Listener, Mode, Queue, Registry, Wake, Wakeable};
+use minimio::{Events, Interests, Poll, TcpListener, TcpStream, Waker};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 pub struct Minimio<const MODE: u8> {
@@ -40,6 +41,7 @@ impl<const MODE: u8> Queue for Minimio<MODE> {
     const MODE: Mode = mode(MODE);
     const REMOVE_BEFORE_CLOSE: bool = false;
     type Registry = minimio::Registry;
+    type Listener = TcpListener;
 
     fn new(capacity: usize) -> Self {
         Minimio { poll: Poll::new().unwrap(), events: Events::with_capacity(capacity) }
@@ -61,11 +63,28 @@ impl<const MODE: u8> Queue for Minimio<MODE> {
     }
 }
 
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    fn bind() -> Self {
+        TcpListener::bind("127.0.0.1:0").unwrap()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.local_addr().unwrap()
+    }
+
+    #[inline]
+    fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
+        TcpListener::accept(self).ok()
+    }
+}
+
 impl<const MODE: u8> Wakeable for Minimio<MODE> {
     type Waker = Waker;
 
     fn waker(&self, token: usize) -> Waker {
-        Waker::new(&self.poll.registrator(), token).unwrap()
+        Waker::new(self.poll.registry(), token).unwrap()
     }
 }
 

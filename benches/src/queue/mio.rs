@@ -1,8 +1,10 @@
 //! mio, which has edge mode alone.
 
-use super::{Mode, Queue, Registry, Wake, Wakeable};
+use super::{Listener, Mode, Queue, Registry, Wake, Wakeable};
+use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ impl Queue for Mio {
     // "All `event::Source`s, unless otherwise specified, need to be deregistered before being dropped".
     const REMOVE_BEFORE_CLOSE: bool = true;
     type Registry = mio::Registry;
+    type Listener = TcpListener;
 
     fn new(capacity: usize) -> Self {
         Mio { poll: Poll::new().unwrap(), events: Events::with_capacity(capacity) }
@@ -55,6 +58,23 @@ impl Queue for Mio {
                 ready(self.poll.registry(), event.token().0);
             }
         }
+    }
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    fn bind() -> Self {
+        TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.local_addr().unwrap()
+    }
+
+    #[inline]
+    fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
+        TcpListener::accept(self).ok()
     }
 }
 

@@ -3,7 +3,9 @@
 //! Each implementation is the loop that its library's documentation teaches, and no more: the compiler sees through all of
 //! them, for a workload is compiled once for each.
 
-use std::os::fd::BorrowedFd;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 #[cfg(feature = "minimio")]
 pub mod minimio;
@@ -45,6 +47,8 @@ pub trait Queue: Sized {
     /// Whether its documentation asks that a source be taken out before it is closed.
     const REMOVE_BEFORE_CLOSE: bool;
     type Registry: Registry;
+    /// What its documentation accepts connections with.
+    type Listener: Listener;
 
     /// A queue whose poll brings at most `capacity` events.
     fn new(capacity: usize) -> Self;
@@ -60,6 +64,15 @@ pub trait Registry {
     /// Does so in another mode, or in the same one again.
     fn change(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode);
     fn remove(&self, fd: BorrowedFd<'_>);
+}
+
+/// A listener on loopback that does not block, and whose streams do not either.
+pub trait Listener: AsFd {
+    type Stream: AsFd + Read + Write;
+    fn bind() -> Self;
+    fn address(&self) -> SocketAddr;
+    /// The next connection and who it is, `None` if there is none.
+    fn accept(&self) -> Option<(Self::Stream, SocketAddr)>;
 }
 
 /// A queue that other threads can wake, under a token of its own.

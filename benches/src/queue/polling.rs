@@ -1,7 +1,8 @@
 //! polling. One-shot is its default.
 
-use super::{mode, Mode, Queue, Registry, Wake, Wakeable};
+use super::{mode, Listener, Mode, Queue, Registry, Wake, Wakeable};
 use polling::{Event, Events, PollMode, Poller};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ impl<const MODE: u8> Queue for Polling<MODE> {
     // "The source must be `delete()`d from this `Poller` before it is dropped."
     const REMOVE_BEFORE_CLOSE: bool = true;
     type Registry = Poller;
+    type Listener = TcpListener;
 
     fn new(capacity: usize) -> Self {
         Polling {
@@ -69,6 +71,28 @@ impl<const MODE: u8> Queue for Polling<MODE> {
                 ready(&self.poller, event.key);
             }
         }
+    }
+}
+
+/// It has no listener of its own: std's, whose streams come blocking.
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    fn bind() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.local_addr().unwrap()
+    }
+
+    #[inline]
+    fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
+        let (stream, address) = TcpListener::accept(self).ok()?;
+        stream.set_nonblocking(true).unwrap();
+        Some((stream, address))
     }
 }
 

@@ -1,8 +1,10 @@
 //! The measure of the others: epoll by hand.
 
-use super::{mode, Mode, Queue, Registry, Wake, Wakeable};
+use super::{mode, Listener, Mode, Queue, Registry, Wake, Wakeable};
 use libc::c_int;
 use std::io;
+use std::mem::{size_of, MaybeUninit};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -75,6 +77,7 @@ impl<const MODE: u8> Queue for Raw<MODE> {
     const MODE: Mode = mode(MODE);
     const REMOVE_BEFORE_CLOSE: bool = false;
     type Registry = Epoll;
+    type Listener = RawListener;
 
     fn new(capacity: usize) -> Self {
         Raw {
@@ -101,6 +104,46 @@ impl<const MODE: u8> Queue for Raw<MODE> {
                 ready(&self.epoll, event.u64 as usize);
             }
         }
+    }
+}
+
+/// One call for each connection: the kernel makes it non-blocking and keeps it from child processes.
+pub struct RawListener(TcpListener);
+
+impl AsFd for RawListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Listener for RawListener {
+    type Stream = TcpStream;
+
+    fn bind() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        RawListener(listener)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    #[inline]
+    fn accept(&self) -> Option<(TcpStream, SocketAddr)> {
+        let mut address = MaybeUninit::<libc::sockaddr_in>::uninit();
+        let mut length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: the kernel writes an address of at most `length` bytes.
+        let fd =
+            unsafe { libc::accept4(self.0.as_raw_fd(), address.as_mut_ptr().cast(), &mut length, flags) };
+        if fd == -1 {
+            return None;
+        }
+        // SAFETY: the descriptor is new, and the kernel has written an address of IPv4.
+        let (stream, address) = unsafe { (TcpStream::from_raw_fd(fd), address.assume_init()) };
+        let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
+        Some((stream, SocketAddr::from((ip, u16::from_be(address.sin_port)))))
     }
 }
 

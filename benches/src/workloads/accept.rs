@@ -2,10 +2,11 @@
 
 use super::Plan;
 use crate::contestants::take_turns;
-use crate::queue::{Mode, Queue, Registry};
+use crate::queue::{Listener, Mode, Queue, Registry};
 use crate::report::Report;
 use crate::sys::{self, Stopwatch};
-use std::net::{TcpListener, TcpStream};
+use std::hint::black_box;
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 
 /// Connections that come at a time.
@@ -51,23 +52,22 @@ pub fn probe<Q: Queue>(_: usize, rounds: usize) {
     }
 }
 
-struct Server<Q> {
+struct Server<Q: Queue> {
     queue: Q,
-    listener: TcpListener,
-    connections: Vec<Option<TcpStream>>,
+    listener: Q::Listener,
+    connections: Vec<Option<<Q::Listener as Listener>::Stream>>,
 }
 
 impl<Q: Queue> Server<Q> {
     fn new() -> Server<Q> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
+        let listener = Q::Listener::bind();
         let queue = Q::new(256);
         queue.registry().add(listener.as_fd(), LISTENER, Q::MODE);
         Server { queue, listener, connections: Vec::with_capacity(BATCH) }
     }
 
     fn clients(&self) -> Vec<TcpStream> {
-        let address = self.listener.local_addr().unwrap();
+        let address = self.listener.address();
         let connect = |_| {
             let client = TcpStream::connect(address).unwrap();
             sys::reset_on_close(client.as_fd());
@@ -82,8 +82,8 @@ impl<Q: Queue> Server<Q> {
         while connections.len() < BATCH {
             queue.poll(None, |registry, token| {
                 assert_eq!(token, LISTENER);
-                while let Ok((stream, _)) = listener.accept() {
-                    stream.set_nonblocking(true).unwrap();
+                while let Some((stream, address)) = listener.accept() {
+                    black_box(address);
                     registry.add(stream.as_fd(), connections.len(), Q::MODE);
                     connections.push(Some(stream));
                 }
