@@ -3,28 +3,39 @@
 //! # The shortest working program
 //!
 //! ```
-//! use minimio::{Events, Interests, Poll};
-//! use std::{io::Write, net::{TcpListener, TcpStream}};
+//! use minimio::{Events, Interests, Poll, TcpListener, TcpStream};
+//! use std::io::{ErrorKind, Read, Write};
 //!
 //! # fn main() -> std::io::Result<()> {
 //! let mut poll = Poll::new()?;
-//! let listener = TcpListener::bind("127.0.0.1:0")?;
-//! let mut client = TcpStream::connect(listener.local_addr()?)?;
-//! let (server, _) = listener.accept()?;
-//!
-//! poll.registry().register(&server, 10, Interests::READABLE)?;
-//! client.write_all(b"hello")?;
-//!
 //! let mut events = Events::with_capacity(64);
-//! poll.poll(&mut events, None)?;
-//! assert_eq!(events[0].id(), 10);
-//! assert!(events[0].is_readable());
+//! let listener = TcpListener::bind("127.0.0.1:0")?;
+//! poll.registry().register(&listener, 1, Interests::READABLE)?;
+//!
+//! let mut client = TcpStream::connect(listener.local_addr()?)?;
+//! poll.poll(&mut events, None)?; // sleeps until somebody connects
+//! assert_eq!(events[0].id(), 1);
+//! let (mut server, _) = listener.accept()?;
+//!
+//! poll.registry().register(&server, 2, Interests::READABLE)?;
+//! client.write_all(b"hello")?;
+//! poll.poll(&mut events, None)?; // sleeps until something can be read
+//! assert_eq!(events[0].id(), 2);
+//!
+//! let mut buffer = [0; 64];
+//! assert_eq!(server.read(&mut buffer)?, 5);
+//! let nothing_left = server.read(&mut buffer).unwrap_err(); // no waiting here
+//! assert_eq!(nothing_left.kind(), ErrorKind::WouldBlock);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! From here: [`Poll`] waits, [`Registrator`] says for what, [`TcpStream`] is a stream that never waits, [`Waker`] ends a wait
-//! from another thread. The [`guide`] tells how it all works, from a thread that blocks to `async`/`await`.
+//! From here: [`Poll`] waits, [`Registrator`] chooses what to wait for, [`Waker`] ends a wait from another thread. The [`guide`]
+//! tells how it all works, from a thread that blocks to `async`/`await`.
+//!
+//! [`TcpListener`], [`TcpStream`] and [`UdpSocket`] are std's types, except that they never block. You can register std's own as
+//! well, and on Unix anything with a descriptor. But **a socket of std blocks** until you call `set_nonblocking(true)`:
+//! if you read from one until `WouldBlock`, the last read stops your loop.
 //!
 //! # One life on three kernels
 //!
@@ -68,7 +79,7 @@
 //! | sources | any pollable descriptor | any pollable descriptor | sockets |
 //! | one-shot, [`LEVEL`](Interests::LEVEL) | yes | yes | yes |
 //! | one source in two queues at once | yes | yes | no: the kernel mixes up their events. Move it: `deregister`, then `register` |
-//! | [`EDGE`](Interests::EDGE) | yes | yes | for [`TcpStream`]; another socket gets `Unsupported` |
+//! | [`EDGE`](Interests::EDGE) | yes | yes | for minimio's own types; another socket gets `Unsupported` |
 //! | [`poll_timeout`](Poll::poll_timeout) finer than 1 ms | yes (Linux 5.11 and newer, else rounded up) | yes | rounded up |
 //!
 //! Urgent (out-of-band) data as an interest is offered on none of them. [Why each of these is as it is](guide::ch08_one_api).

@@ -14,6 +14,9 @@ use std::ptr;
 /// What can be registered, as it is: on Unix everything that is [`AsFd`], so std's sockets and minimio's own, pipes, standard
 /// input, another [`Poll`], and references to them.
 ///
+/// Registering changes nothing about a source. A socket of std is a blocking one: call `set_nonblocking(true)` before you
+/// register it, or a read that is to go on until `WouldBlock` waits for ever. minimio's own types cannot be got wrong.
+///
 /// A raw number cannot be: whoever holds a `RawFd` borrows it first and so vouches that it is open.
 ///
 /// # Platform notes

@@ -16,6 +16,9 @@ use std::sync::Once;
 /// What can be registered, as it is: std's sockets and minimio's own, `OwnedSocket`, `BorrowedSocket` and references to them;
 /// another crate's socket through `&socket.as_socket()`.
 ///
+/// Registering changes nothing about a source. A socket of std is a blocking one: call `set_nonblocking(true)` before you
+/// register it, or a read that is to go on until `WouldBlock` waits for ever. minimio's own types cannot be got wrong.
+///
 /// A raw number cannot be: whoever holds a `RawSocket` borrows it first and so vouches that it is open.
 ///
 /// # Platform notes
