@@ -24,8 +24,12 @@
 //     Back: [kqueue][ch05] · Next: [AFD][ch07]
 //     [ch05]: ch05_kqueue.md             the definitions, and nothing after them
 
+// The chapters about one system consist of programs for that system: their listings are tested there, and by
+// `bash .ci/listings`, which also runs them elsewhere. (A block's `ignore-linux` says the same since Rust 1.88 only.)
+
 macro_rules! chapters {
-    ($($name:ident)*) => {$(
+    ($($(#[$system:meta])* $name:ident)*) => {$(
+        $(#[$system])*
         pub mod $name {
             #![doc = include_str!("guide/rustdoc.md")]
             #![doc = include_str!(concat!("guide/pictures/rustdoc/", stringify!($name), ".md"))]
@@ -38,9 +42,13 @@ chapters! {
     ch01_threads
     ch02_system_calls
     ch03_readiness_completion
+    #[cfg(any(not(doctest), target_os = "linux", target_os = "android"))]
     ch04_epoll
+    #[cfg(any(not(doctest), not(any(target_os = "linux", target_os = "android", windows))))]
     ch05_kqueue
+    #[cfg(any(not(doctest), windows))]
     ch06_iocp
+    #[cfg(any(not(doctest), windows))]
     ch07_afd
     ch08_one_api
     ch09_modes
