@@ -1,17 +1,17 @@
 //! async/await from scratch: tasks, timers, TCP and work on other threads, on top of one event queue.
 //!
-//! An `async` block is a state machine that the compiler wrote. Somebody has to call its `poll`; it runs until it
-//! would have to wait and leaves a `Waker` where it waits. That somebody is an executor, and where it waits is
-//! a reactor. Large runtimes have more threads, more kinds of sources and more speed; the parts are these:
+//! An `async` block is a state machine that the compiler wrote. Something has to call its `poll`: the executor. The
+//! block runs until it would have to wait, and leaves a `Waker` with whatever it waits for: the reactor. Large runtimes
+//! have more threads, more kinds of sources and more speed, but the parts are these:
 //!
-//! * `Runtime`: the tasks, the list of those that can go on, and the loop that polls them and then the event queue,
+//! * `Runtime`: the tasks, the list of those that can continue, and the loop that polls them and then the event queue,
 //! * `Async`: a source whose operations wait for an event instead of answering `WouldBlock`,
 //! * `Sleep`: a timer,
-//! * `Slot`: a place for a result that somebody waits for, also from another thread.
+//! * `Slot`: a place for a result that a task waits for, perhaps from another thread.
 //!
 //! Run:  cargo run --example async_await
-//! See:  three clients talk to an echo server while another thread computes and one answer comes too late; all
-//!       of it takes turns on one thread, and the code reads from top to bottom as if it waited.
+//! See:  three clients talk to an echo server, another thread computes, and one answer comes too late. The clients and
+//!       the server take turns on one thread, and yet the code reads from top to bottom, as if it blocked.
 
 use minimio::{Events, Interests, Poll, Registrator, Source, TcpStream, Token};
 use std::cell::{Cell, RefCell};
@@ -44,28 +44,28 @@ struct Inner {
     registrator: Registrator,
     tasks: RefCell<HashMap<TaskId, Task>>,
     ready: Arc<Ready>,
-    /// Who waits for which source.
+    /// Which tasks wait for which source.
     sources: RefCell<HashMap<Token, Waiting>>,
-    /// Who waits for which moment, sorted. The number tells two timers for one moment apart.
+    /// Which task waits for which moment, sorted. The number tells apart two timers for the same moment.
     timers: RefCell<BTreeMap<(Instant, usize), Waker>>,
     numbers: Cell<usize>,
 }
 
-/// The wakers of those who want to read a source and to write to it.
+/// The waker of the task that wants to read a source, and of the one that wants to write to it.
 #[derive(Default)]
 struct Waiting {
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
-/// The tasks that can go on. Only this part of the runtime is seen by other threads.
+/// The tasks that can continue. This is the only part of the runtime that other threads see.
 struct Ready {
     tasks: Mutex<VecDeque<TaskId>>,
     bell: minimio::Waker,
     executor: ThreadId,
 }
 
-/// What stands behind the `Waker` of a task: to wake it is to put it on the list.
+/// What is behind the `Waker` of a task: waking it puts it on the list.
 struct TaskWaker {
     id: TaskId,
     ready: Arc<Ready>,
@@ -74,9 +74,9 @@ struct TaskWaker {
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         lock(&self.ready.tasks).push_back(self.id);
-        // Called from elsewhere, the executor may be asleep inside `poll`.
+        // If another thread calls this, the executor may be asleep inside `poll`.
         if thread::current().id() != self.ready.executor {
-            // An error here is a system without memory, and nobody is left to tell it.
+            // An error here means a system without memory, and there is nobody to tell.
             let _ = self.ready.bell.wake();
         }
     }
@@ -102,13 +102,13 @@ impl Runtime {
         })))
     }
 
-    /// A number that was not given before: for a task, a token, a timer.
+    /// A number that has not been used before: for a task, a token, a timer.
     fn number(&self) -> usize {
         self.0.numbers.set(self.0.numbers.get() + 1);
         self.0.numbers.get()
     }
 
-    /// Starts a task. It runs whether or not somebody awaits its result.
+    /// Starts a task. It runs whether or not anybody awaits its result.
     fn spawn<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> Slot<T> {
         let slot = Slot::new();
         let result = slot.share();
@@ -119,7 +119,7 @@ impl Runtime {
         slot
     }
 
-    /// Runs all tasks until this one is done. The others then end where they are.
+    /// Runs all tasks until this one is done. The others end wherever they are then.
     fn block_on<T: 'static>(&self, future: impl Future<Output = T> + 'static) -> io::Result<T> {
         let main = self.spawn(future);
         let result = loop {
@@ -129,18 +129,18 @@ impl Runtime {
             }
             self.wait_for_events()?;
         };
-        // Tasks own handles to the runtime, and the runtime owns them: end the circle.
+        // Tasks own handles to the runtime, and the runtime owns the tasks: break the circle.
         let tasks = mem::take(&mut *self.0.tasks.borrow_mut());
         drop(tasks);
         Ok(result)
     }
 
-    /// The executor: lets each task on the list go on, until it has to wait for something.
+    /// The executor: lets each task on the list run until it has to wait for something.
     fn run_ready_tasks(&self) {
-        // Not those that are put on the list meanwhile, or tasks that wake each other would keep all events waiting.
+        // Not the tasks that join the list meanwhile, or tasks that wake each other would keep all events waiting.
         let now = mem::take(&mut *lock(&self.0.ready.tasks));
         for id in now {
-            // Out of the map while it runs, for it may spawn others. None: it was woken once too often.
+            // Out of the map while it runs, because it may spawn others. `None`: it was woken after its end.
             let task = self.0.tasks.borrow_mut().remove(&id);
             let mut task = match task {
                 Some(task) => task,
@@ -160,7 +160,7 @@ impl Runtime {
         let (poll, events) = &mut *self.0.queue.borrow_mut();
         poll.poll_timeout(events, self.time_to_sleep())?;
         for event in events.iter() {
-            // The source is silent now, in both directions. So wake both; who cannot go on registers again.
+            // The source is silent now, in both directions. So wake both; whichever cannot continue registers again.
             if let Some(waiting) = self.0.sources.borrow_mut().get_mut(&event.id()) {
                 waiting.reader.take().into_iter().for_each(Waker::wake);
                 waiting.writer.take().into_iter().for_each(Waker::wake);
@@ -182,7 +182,7 @@ impl Runtime {
     }
 }
 
-/// What a panic in another thread left behind is still in order here.
+/// A panic in another thread does not leave this data in disorder.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -197,10 +197,10 @@ struct Async<S: Source> {
 }
 
 impl<S: Source> Async<S> {
-    /// Takes a source that is non-blocking.
+    /// Takes a source that does not block.
     fn new(runtime: &Runtime, source: S) -> io::Result<Async<S>> {
         let token = runtime.number();
-        // One event may come of this although nobody asked yet; it does no harm.
+        // This may cause one event before anybody has asked; it does no harm.
         runtime.0.registrator.register(&source, token, Interests::READABLE)?;
         runtime.0.sources.borrow_mut().insert(token, Waiting::default());
         Ok(Async { runtime: runtime.clone(), token, source })
@@ -233,7 +233,7 @@ impl<S: Source> Async<S> {
         } else {
             waiting.writer = Some(waker);
         }
-        // One task may read while another one writes: the newest registration must be for both.
+        // One task may read while another one writes, so the newest registration must be for both.
         if waiting.reader.is_some() {
             interests |= Interests::READABLE;
         }
@@ -247,7 +247,7 @@ impl<S: Source> Async<S> {
 impl<S: Source> Drop for Async<S> {
     fn drop(&mut self) {
         self.runtime.0.sources.borrow_mut().remove(&self.token);
-        // Nothing is lost if that fails: the source is closed next.
+        // Nothing is lost if this fails: the source is closed next.
         let _ = self.runtime.0.registrator.deregister(&self.source);
     }
 }
@@ -285,7 +285,7 @@ impl Async<TcpStream> {
     }
 }
 
-/// `WouldBlock` as long as it is not decided.
+/// `WouldBlock` while the outcome is open.
 fn is_connected(stream: &TcpStream) -> io::Result<()> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
@@ -298,7 +298,7 @@ fn is_connected(stream: &TcpStream) -> io::Result<()> {
 
 // ---- Futures written by hand ----
 
-/// A future out of a closure.
+/// A future made of a closure.
 struct PollFn<F>(F);
 
 impl<T, F: FnMut(&mut Context<'_>) -> task::Poll<T> + Unpin> Future for PollFn<F> {
@@ -341,7 +341,7 @@ impl Drop for Sleep {
     }
 }
 
-/// Gives up on `future` after `time`. To drop a future is to cancel it: whatever it waited for, it takes itself off.
+/// Gives up on `future` after `time`. Dropping a future cancels it: it takes itself off whatever it waited for.
 async fn timeout<T>(runtime: &Runtime, time: Duration, future: impl Future<Output = T>) -> Option<T> {
     let mut future = Box::pin(future);
     let mut sleep = Sleep::new(runtime, time);
@@ -392,7 +392,7 @@ impl<T> Future for Slot<T> {
     }
 }
 
-/// Does work that takes long on a thread of its own. Its end wakes the task, out of that other thread.
+/// Does slow work on a thread of its own. When it ends, that thread wakes the task.
 fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Slot<T> {
     let slot = Slot::new();
     let result = slot.share();
@@ -417,7 +417,7 @@ async fn program(runtime: Runtime) -> io::Result<()> {
     let address = listener.source.local_addr()?;
     runtime.spawn(serve(listener));
 
-    // From here on all of these take turns.
+    // From here on all of them take turns.
     let clients: Vec<_> =
         (1..=3).map(|number| runtime.spawn(talk(runtime.clone(), start, address, number))).collect();
     let sum = on_a_thread(|| (1..=5_000_000u64).sum::<u64>());
@@ -426,7 +426,7 @@ async fn program(runtime: Runtime) -> io::Result<()> {
     log(start, &format!("the other thread says {}", sum.await));
     match timeout(&runtime, Duration::from_millis(250), late).await {
         Some(answer) => log(start, &format!("the late answer came: {:?}", answer?)),
-        None => log(start, "the late answer is not waited for any longer"),
+        None => log(start, "nobody waits for the late answer any longer"),
     }
     for client in clients {
         client.await?;
@@ -435,7 +435,7 @@ async fn program(runtime: Runtime) -> io::Result<()> {
     Ok(())
 }
 
-/// Accepts for ever: this task ends with the runtime.
+/// Accepts for ever. This task ends with the runtime.
 async fn serve(listener: Async<TcpListener>) -> io::Result<()> {
     loop {
         let stream = listener.accept().await?;
@@ -443,7 +443,7 @@ async fn serve(listener: Async<TcpListener>) -> io::Result<()> {
     }
 }
 
-/// Sends back what comes, after a nap if it is asked to be late.
+/// Sends back whatever comes, after a nap if it is asked to be late.
 async fn echo(stream: Async<TcpStream>) -> io::Result<()> {
     let mut buffer = [0; 1024];
     loop {
@@ -458,7 +458,7 @@ async fn echo(stream: Async<TcpStream>) -> io::Result<()> {
     }
 }
 
-/// Says three things, a while apart, and listens to the echo of each.
+/// Says three words, with a pause between them, and listens for the echo of each.
 async fn talk(runtime: Runtime, start: Instant, address: SocketAddr, number: u64) -> io::Result<()> {
     let stream = Async::connect(&runtime, address).await?;
     log(start, &format!("client {} is connected", number));

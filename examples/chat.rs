@@ -2,12 +2,12 @@
 //!
 //! Run:  cargo run --example chat              then, in two other terminals:  nc 127.0.0.1 7001
 //!       cargo run --example chat -- ADDRESS   listens there; port 0 takes any that is free
-//! See:  what one user types appears at all others. What you type at the server is an announcement; Ctrl-D (on Windows
+//! See:  what one user types, all others see. What you type at the server is an announcement; Ctrl-D (on Windows
 //!       Ctrl-Z and Enter) or Ctrl-C says goodbye to everybody and ends it.
 //!
-//! Two things here are typical of servers. A user who does not read must not cost memory without end: the lines that
-//! wait for each one are bounded, and who has too many is disconnected. And not everything is a socket: the keyboard is
-//! read by a thread that blocks, which hands lines over by a channel and uses a `Waker` to tell the loop to look there.
+//! Two things here are typical of servers. A user who does not read must not cost memory without end, so the number of
+//! bytes that wait for each user is limited, and a user with more is disconnected. And not everything is a socket: the
+//! keyboard is read by a thread that blocks, hands lines over through a channel, and wakes the loop with a `Waker`.
 
 use minimio::{Event, Events, Interests, Poll, Registry, TcpStream, Token, Waker};
 use std::collections::HashMap;
@@ -26,12 +26,12 @@ const KEYBOARD: Token = 1;
 const CTRL_C: Token = 2;
 const FIRST_USER: Token = 3;
 
-/// The most bytes that wait for one user to read them.
+/// At most this many bytes wait for one user to read them.
 const MAX_OUTPUT: usize = 64 * 1024;
 const MAX_LINE: usize = 1024;
 /// How long to leave the listener alone after it failed, for instance because all descriptors are in use.
 const REST: Duration = Duration::from_millis(100);
-/// How long the last words may take to reach everybody.
+/// How long everybody has to read the last words.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 fn main() {
@@ -59,7 +59,7 @@ fn listen(address: &str) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Reads the keyboard in a thread of its own, for it blocks. The channel closes at the end of the input.
+/// Reads the keyboard on a thread of its own, because that blocks. The channel closes at the end of the input.
 fn read_keyboard(lines: Sender<String>, waker: Waker) {
     thread::spawn(move || {
         let mut keyboard = io::stdin().lock();
@@ -88,7 +88,7 @@ struct Room {
     users: HashMap<Token, User>,
     /// Never used twice, so an event cannot be taken for one of a later user.
     next_token: Token,
-    /// Once the room closes: until when the last words may take.
+    /// Once the room is closing: the end of the time for the last words.
     closing: Option<Instant>,
 }
 
@@ -128,7 +128,7 @@ impl Room {
         Ok(())
     }
 
-    /// After the goodbye: everybody got it, or had the time to.
+    /// After the goodbye: everybody has read it, or had the time to.
     fn is_over(&self) -> bool {
         match self.closing {
             None => false,
@@ -162,7 +162,7 @@ impl Room {
         Ok(())
     }
 
-    /// Takes in everybody who is waiting at the door.
+    /// Lets in everybody who is waiting at the door.
     fn accept(&mut self) -> io::Result<()> {
         self.resume = None;
         if self.closing.is_some() {
@@ -175,7 +175,7 @@ impl Room {
                 // It came and went before we opened the door.
                 Err(error) if is_gone(&error) => {}
                 Err(error) => {
-                    // Nothing changes by trying again at once; the others go on meanwhile.
+                    // Trying again at once would change nothing; meanwhile the others go on.
                     say(format_args!("cannot accept: {}", error));
                     self.resume = Some(Instant::now() + REST);
                     return Ok(());
@@ -195,7 +195,7 @@ impl Room {
         Ok(())
     }
 
-    /// What was typed at the server goes to everybody. The end of the input is the end of the room.
+    /// Sends everybody what was typed at the server. The end of that input closes the room.
     fn announce_lines(&mut self) -> io::Result<()> {
         loop {
             match self.keyboard.try_recv() {
@@ -214,13 +214,13 @@ impl Room {
         self.closing = Some(Instant::now() + GOODBYE);
         self.poll.registry().deregister(&self.listener)?;
         for user in self.users.values_mut() {
-            user.send("* the room closes, goodbye");
+            user.send("* the room is closing, goodbye");
             user.leave();
         }
         Ok(())
     }
 
-    /// Reads what a user sent and does what each line says.
+    /// Reads what a user has sent, and handles each line.
     fn read(&mut self, token: Token) {
         let ended = match self.users.get_mut(&token) {
             Some(user) => user.read(),
@@ -246,11 +246,11 @@ impl Room {
         }
     }
 
-    /// The user has closed at least one direction: nothing more will be said.
+    /// The user has closed at least one direction: there is no more to come.
     fn hear_the_end(&mut self, token: Token) {
         if let Some(user) = self.users.get_mut(&token) {
             user.leave();
-            // Without a name nobody knew of this user.
+            // Nobody has heard of a user without a name.
             if let Some(name) = user.name.take() {
                 self.tell_others(token, &format!("* {} has left", name));
             }
@@ -269,11 +269,11 @@ impl Room {
         if !is_name(name) {
             user.send("* up to 20 letters and digits, please: what is your name?");
         } else if is_taken {
-            user.send(&format!("* there is a {} already, who are you?", name));
+            user.send(&format!("* {} is taken, who are you?", name));
         } else {
             user.send(&hello);
             user.name = Some(name.to_string());
-            self.tell_others(token, &format!("* {} has come", name));
+            self.tell_others(token, &format!("* {} has joined", name));
         }
     }
 
@@ -293,8 +293,8 @@ impl Room {
         }
     }
 
-    /// After each batch of events: asks for the right ones next time, and lets go who is done. Every departure is told
-    /// to the others, which may be the line too much for another one; so again until nobody goes.
+    /// After each batch of events: registers everybody for the right ones next time, and removes those who are done. The
+    /// others are told of each departure, and that line may be one too many for somebody; so repeat until nobody leaves.
     fn settle(&mut self) {
         loop {
             let mut done = Vec::new();
@@ -337,7 +337,7 @@ struct User {
 
 enum State {
     Here,
-    /// Says nothing any more, but still gets what is waiting.
+    /// Has nothing more to say, but still gets what is waiting.
     Leaving,
     /// Cannot be reached any more, and why.
     Gone(String),
@@ -369,7 +369,7 @@ impl User {
         direction | Interests::LEVEL
     }
 
-    /// Registers anew if something else is to be watched for than before.
+    /// Registers the stream again if the interest has changed.
     fn watch(&mut self, registry: &Registry, token: Token) {
         let wanted = self.interests();
         if wanted == self.asked || self.is_done() {
@@ -395,7 +395,7 @@ impl User {
         }
     }
 
-    /// Reads once, so that nobody keeps us from the others. Returns whether this is the end of what the user says.
+    /// Reads once, so that nobody keeps us from the others. Returns whether that was the end of the stream.
     fn read(&mut self) -> bool {
         if !matches!(self.state, State::Here) {
             return false;
@@ -413,7 +413,7 @@ impl User {
         false
     }
 
-    /// Takes the next complete line out of what was read.
+    /// Takes the next complete line out of the bytes read so far.
     fn next_line(&mut self) -> Option<String> {
         if !matches!(self.state, State::Here) {
             return None;
@@ -427,7 +427,7 @@ impl User {
         Some(clean(&line))
     }
 
-    /// Queues a line, and sends what the kernel takes at once.
+    /// Queues a line, and sends as much as the kernel takes at once.
     fn send(&mut self, line: &str) {
         if !matches!(self.state, State::Here) {
             return;
@@ -435,7 +435,7 @@ impl User {
         let was_empty = self.output.is_empty();
         self.output.extend_from_slice(line.as_bytes());
         self.output.push(b'\n');
-        // While older lines wait there is no room. An event tells when there is.
+        // While older lines wait there is no room. An event will say when there is.
         if was_empty {
             self.flush();
         }

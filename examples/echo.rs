@@ -4,10 +4,10 @@
 //!       cargo run --example echo -- ADDRESS   listens there; port 0 takes any that is free
 //! See:  each line you type comes back; the server prints one line per event with its token. Ctrl-C ends it.
 //!
-//! The whole difficulty of an echo server is the client that sends and does not read. Then a `write` takes only some of
-//! the bytes, and the rest must wait until there is room again. A client of ours is therefore in one of two states: we wait
-//! for it to send, or, while something is left over, for it to read. So a slow reader slows down itself and nobody
-//! else, and what we keep for each client is at most one buffer.
+//! The hard part of an echo server is the client that sends and does not read. Then `write` takes only some of the bytes,
+//! and the rest has to wait until there is room. So each client is in one of two states: we wait for it to send, or,
+//! while bytes are left over, we wait for it to read. A slow reader slows down itself and nobody else, and we never keep
+//! more than one buffer for each client.
 
 use minimio::{Event, Events, Interests, Poll, TcpStream, Token, Waker};
 use std::collections::HashMap;
@@ -61,7 +61,7 @@ struct Server {
 
 struct Client {
     stream: TcpStream,
-    /// What it sent and has not got back yet.
+    /// Bytes it has sent and not got back yet.
     pending: Vec<u8>,
 }
 
@@ -96,7 +96,7 @@ impl Server {
         }
     }
 
-    /// Takes in everybody who is waiting at the door.
+    /// Lets in everybody who is waiting at the door.
     fn accept(&mut self) -> io::Result<()> {
         self.resume = None;
         loop {
@@ -110,7 +110,7 @@ impl Server {
                 // It came and went before we opened the door.
                 Err(error) if is_gone(&error) => {}
                 Err(error) => {
-                    // Nothing changes by trying again at once; the others go on meanwhile.
+                    // Trying again at once would change nothing; meanwhile the others go on.
                     say(format_args!("cannot accept: {}", error));
                     self.resume = Some(Instant::now() + REST);
                     return Ok(());
@@ -122,7 +122,7 @@ impl Server {
 
     fn add_client(&mut self, stream: net::TcpStream, peer: net::SocketAddr) -> io::Result<()> {
         let stream = TcpStream::from_std(stream)?;
-        // Each line goes out at once. Should the client be gone already, its first event says so.
+        // Send each line at once. If the client is already gone, its first event will say so.
         let _ = stream.set_nodelay(true);
         let token = self.next_token;
         let client = Client { stream, pending: Vec::new() };
@@ -162,7 +162,7 @@ impl Server {
 }
 
 impl Client {
-    /// What has to happen before this client can go on. `LEVEL`: we are told again as long as it is so.
+    /// What has to happen before this client can continue. `LEVEL`: we hear of it again for as long as it is so.
     fn interests(&self) -> Interests {
         if self.pending.is_empty() {
             Interests::READABLE | Interests::LEVEL
@@ -171,15 +171,15 @@ impl Client {
         }
     }
 
-    /// Does one turn and says what was done; `None` means that the client has ended and got all of its bytes.
+    /// Does one turn and says what was done. `None` means that the client has ended and got all of its bytes.
     ///
-    /// One turn and no more: who sends without end must not keep us from the others.
+    /// One turn and no more: a client that sends without end must not keep us from the others.
     fn advance(&mut self) -> io::Result<Option<String>> {
         let mut read = 0;
         if self.pending.is_empty() {
             let mut buffer = [0; 16 * 1024];
             read = match self.stream.read(&mut buffer) {
-                // The end of what it sends. It may still read (a half-close), but there is nothing left over to send.
+                // The end of its stream. It may still read (a half-close), but there is nothing left to send.
                 Ok(0) => return Ok(None),
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => 0,

@@ -1,11 +1,11 @@
 //! Reactor and executor: the two halves of every asynchronous runtime, each on a thread of its own.
 //!
-//! The reactor waits for events and passes their tokens on. The executor keeps, under each token, what shall go on when
-//! that token comes. Between them is a channel; neither knows what the other does.
+//! The reactor waits for events and passes their tokens on. The executor keeps, under each token, the code that continues
+//! when the token comes. Between them is a channel; neither knows what the other does.
 //!
 //! Run:  cargo run --example reactor_executor
-//! See:  three requests go out and three tasks are suspended. The server answers the last one first, each answer in two parts:
-//!       so the reactor names each token twice or more often, and the executor resumes the task of that token.
+//! See:  three requests go out and three tasks are suspended. The server answers the last request first, and each answer in
+//!       two parts. So the reactor names each token at least twice, and each time the executor resumes its task.
 
 use minimio::{Events, Interests, Poll, Registrator, TcpStream, Token};
 use std::collections::HashMap;
@@ -81,7 +81,7 @@ impl Reactor {
     }
 }
 
-/// What a task says when it has done what it could.
+/// What a task answers when it has done what it could.
 enum Progress {
     Suspended,
     Done,
@@ -107,7 +107,7 @@ impl Executor {
     }
 
     fn resume(&mut self, token: Token) -> io::Result<()> {
-        // A source may give an event too many. If its task is done by then, there is nothing to do.
+        // A source may give a spurious event. If its task is done by then, there is nothing to do.
         let mut task = match self.tasks.remove(&token) {
             Some(task) => task,
             None => return Ok(()),
@@ -137,8 +137,8 @@ fn request(address: SocketAddr, token: Token) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A task that reads to the end of the stream. What it has to remember between two events it keeps in the closure;
-/// `async` has the compiler do just that.
+/// A task that reads to the end of the stream. The closure keeps what it has to remember between two events; with
+/// `async`, the compiler does just that.
 fn read_answer(mut stream: TcpStream, token: Token, registrator: Registrator) -> Task {
     let mut answer = Vec::new();
     Box::new(move || {
@@ -151,7 +151,7 @@ fn read_answer(mut stream: TcpStream, token: Token, registrator: Registrator) ->
                 }
                 Ok(n) => answer.extend_from_slice(&buffer[..n]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // The event was for one time only: ask for the next one, then let others work.
+                    // One-shot: ask for the next event, then let others work.
                     registrator.reregister(&stream, token, Interests::READABLE)?;
                     return Ok(Progress::Suspended);
                 }
@@ -161,7 +161,7 @@ fn read_answer(mut stream: TcpStream, token: Token, registrator: Registrator) ->
     })
 }
 
-/// The other side: takes all requests, then answers the last one first, in two parts.
+/// The other side: reads all requests, then answers the last one first, in two parts.
 fn serve(listener: TcpListener) -> io::Result<()> {
     let mut clients = Vec::new();
     for _ in 0..REQUESTS {

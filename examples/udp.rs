@@ -1,10 +1,10 @@
 //! Datagrams: std's `UdpSocket`, registered as it is. One thread is a server and three clients at once.
 //!
-//! Datagrams get lost, so the server loses every fourth question on purpose. A client that hears nothing for a while asks again: the
-//! timeout of the poll is the time until the first of them gives up waiting.
+//! Datagrams get lost, so the server loses every fourth question on purpose. A client that hears nothing for a while asks
+//! again: the timeout of the poll is the time until the first of them has waited long enough.
 //!
 //! Run:  cargo run --example udp
-//! See:  three clients ask four questions each. Some get lost and are asked again; in the end all are answered.
+//! See:  three clients ask four questions each. Some are lost and asked again; in the end all are answered.
 
 use minimio::{Events, Interests, Poll, Token};
 use std::fmt::Display;
@@ -53,7 +53,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// A non-blocking socket on a port of the system's choice. Level mode: as long as datagrams wait, each poll says so.
+/// A non-blocking socket on a port that the system chooses. Level mode: each poll reports it while datagrams wait.
 fn socket(poll: &Poll, token: Token) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.set_nonblocking(true)?;
@@ -68,7 +68,7 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, S
             Ok(received) => return Ok(Some(received)),
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => return Ok(None),
-                // Says that a datagram sent earlier reached nobody. It is lost, as others are; read on.
+                // An earlier datagram reached nobody. It is lost, like others; read on.
                 ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused => {}
                 _ => return Err(error),
             },
@@ -76,7 +76,7 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, S
     }
 }
 
-/// What cannot be sent now is lost, like a datagram on its way, and whoever waits for it asks again.
+/// What cannot be sent now is lost, like a datagram on its way; a client that waits for it asks again.
 fn lost_if_full(sent: io::Result<usize>) -> io::Result<()> {
     match sent {
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
@@ -84,7 +84,7 @@ fn lost_if_full(sent: io::Result<usize>) -> io::Result<()> {
     }
 }
 
-/// One socket for all clients: there are no connections, each datagram says where it comes from.
+/// One socket for all clients: there are no connections, and each datagram says where it comes from.
 struct Server {
     socket: UdpSocket,
     received: u32,
@@ -114,7 +114,7 @@ impl Server {
 struct Client {
     token: Token,
     socket: UdpSocket,
-    /// The number of the question that waits for its answer.
+    /// The number of the question that awaits its answer.
     question: u32,
     asked_at: Instant,
     sent: u32,
@@ -123,7 +123,7 @@ struct Client {
 impl Client {
     fn new(poll: &Poll, token: Token, server: SocketAddr) -> io::Result<Client> {
         let socket = socket(poll, token)?;
-        // Nothing is sent by that. It only names the one peer to send to and to listen to.
+        // This sends nothing. It only names the one peer to send to and to listen to.
         socket.connect(server)?;
         Ok(Client { token, socket, question: 1, asked_at: Instant::now(), sent: 0 })
     }
@@ -139,7 +139,7 @@ impl Client {
         let mut buffer = [0; 1500];
         while let Some((length, _)) = receive(&self.socket, &mut buffer)? {
             let text = String::from_utf8_lossy(&buffer[..length]);
-            // Whoever asks twice may be answered twice, so look which question it is.
+            // A question asked twice may be answered twice, so look which question it is.
             if text != format!("question {} of client {}", self.question, self.token) {
                 continue;
             }
@@ -152,7 +152,7 @@ impl Client {
         Ok(())
     }
 
-    /// How long it goes on waiting for an answer; `None` if it has all of them.
+    /// How much longer it waits for an answer; `None` if it has all of them.
     fn patience_left(&self) -> Option<Duration> {
         if self.question > QUESTIONS {
             return None;
