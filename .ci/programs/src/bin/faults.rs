@@ -4,7 +4,7 @@
 //! call: what is reported, that nothing was half done, that nothing leaks, and that the queue works afterwards. It says
 //! nothing and ends with status 0 when all of that holds.
 
-use minimio::{Events, Interests, Poll, TcpStream, Waker};
+use minimio::{Events, Interests, Poll, TcpStream, UdpSocket, Waker};
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{self, TcpListener};
@@ -18,7 +18,7 @@ const LEVEL: Interests = Interests::LEVEL;
 const SOON: Option<i32> = Some(5000);
 
 /// Linux's own numbers, the same on every processor for the first 34; the others are x86-64's and most others'.
-const ERRORS: [(&str, i32); 26] = [
+const ERRORS: [(&str, i32); 28] = [
     ("EPERM", 1),
     ("ENOENT", 2),
     ("EINTR", 4),
@@ -36,9 +36,11 @@ const ERRORS: [(&str, i32); 26] = [
     ("ENOSPC", 28),
     ("EPIPE", 32),
     ("ENOSYS", 38),
+    ("EPROTO", 71),
     ("EAFNOSUPPORT", 97),
     ("EADDRNOTAVAIL", 99),
     ("ENETUNREACH", 101),
+    ("ECONNABORTED", 103),
     ("ECONNRESET", 104),
     ("ENOBUFS", 105),
     ("ETIMEDOUT", 110),
@@ -49,7 +51,7 @@ const ERRORS: [(&str, i32); 26] = [
 
 type Story = fn(Fault);
 
-const STORIES: [(&str, Story); 23] = [
+const STORIES: [(&str, Story); 27] = [
     ("new", new),
     ("new-in-another-way", new_in_another_way),
     ("waker", waker),
@@ -73,6 +75,10 @@ const STORIES: [(&str, Story); 23] = [
     ("write", write),
     ("write-vectored", write_vectored),
     ("stream", stream),
+    ("accept", accept),
+    ("bind", bind),
+    ("send", send),
+    ("receive", receive),
 ];
 
 fn main() {
@@ -403,4 +409,47 @@ fn stream(fault: Fault) {
         stream.shutdown(net::Shutdown::Write)
     };
     fault.is_in(story());
+}
+
+/// The listener is as good afterwards as before, and the connection is still there.
+fn accept(fault: Fault) {
+    let mut poll = Poll::new().unwrap();
+    let listener = minimio::TcpListener::bind("127.0.0.1:0").unwrap();
+    poll.registry().register(&listener, 1, READABLE | LEVEL).unwrap();
+    let client = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(poll.poll(&mut Events::new(), SOON).unwrap(), 1);
+        match listener.accept() {
+            // The second time round.
+            Ok((mut stream, address)) => {
+                assert_eq!(address, client.local_addr().unwrap());
+                assert_eq!(stream.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+                assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+                return works(&mut poll, fault.listener);
+            }
+            error => fault.is_in(error),
+        }
+    }
+    panic!("it was never accepted");
+}
+
+fn bind(fault: Fault) {
+    fault.is_in(minimio::TcpListener::bind("127.0.0.1:0"));
+    UdpSocket::bind("127.0.0.1:0").unwrap();
+}
+
+fn send(fault: Fault) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    fault.is_in(socket.send_to(b"hello", address));
+    assert_eq!(socket.send_to(b"hello", address).unwrap(), 5);
+    assert_eq!(socket.recv_from(&mut [0; 8]).unwrap(), (5, address));
+}
+
+fn receive(fault: Fault) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    socket.send_to(b"hello", address).unwrap();
+    fault.is_in(socket.recv_from(&mut [0; 8]));
+    assert_eq!(socket.recv_from(&mut [0; 8]).unwrap(), (5, address));
 }
