@@ -78,7 +78,7 @@
 //! |---|---|---|---|
 //! | sources | any pollable descriptor | any pollable descriptor | sockets |
 //! | one-shot, [`LEVEL`](Interests::LEVEL) | yes | yes | yes |
-//! | one source in two queues at once | yes | yes | no: the kernel mixes up their events. Move it: `deregister`, then `register` |
+//! | one socket watched twice, in two queues or as two clones | yes | yes | no, the kernel mixes up the events: `Unsupported` for minimio's types; any other socket moves to the queue that registered it last |
 //! | [`EDGE`](Interests::EDGE) | yes | yes | for minimio's own types; another socket gets `Unsupported` |
 //! | [`poll_timeout`](Poll::poll_timeout) finer than 1 ms | yes (Linux 5.11 and newer, else rounded up) | yes | rounded up |
 //!

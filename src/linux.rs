@@ -312,8 +312,8 @@ impl Registrator {
     /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
     ///   registration stays as it was.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not of one of minimio's
-    ///   types. An earlier registration stays as it was.
+    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not of minimio's types; or
+    ///   one that is, while a clone of it or another queue's registration of it is there. All stays as it was.
     /// * The system's error: the source cannot be watched (`EPERM` for a regular file), no memory or no room for another one.
     ///
     /// # Platform notes
@@ -322,8 +322,10 @@ impl Registrator {
     /// `fork`) is open, closing the registered descriptor does not end it. A child process holds one for a moment while
     /// `std::process::Command` starts it, close-on-exec or not. To `deregister` before you close is always enough.
     ///
-    /// On Windows a source that is not of one of minimio's types may give one last event after it was closed: one that was on
-    /// its way.
+    /// Windows cannot watch one socket twice, in two queues or as two clones. minimio's types say so; any other socket moves to
+    /// the queue that registered it last, and its clones are not to be watched beside it. Nor does Windows tell when such a socket
+    /// is closed: it is told from others by its number and its addresses alone, and after its close may give one last event, one
+    /// that was on its way, in the first poll that starts then.
     #[inline]
     pub fn register(
         &self,

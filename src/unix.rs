@@ -24,8 +24,9 @@ use std::ptr;
 /// On Linux a regular file is refused with `EPERM`: to the kernel it is always ready. Standard input is one when it was
 /// redirected from a file.
 ///
-/// On Windows: std's sockets and minimio's own, `OwnedSocket`, `BorrowedSocket` and references to them; another crate's socket
-/// through `&socket.as_socket()`.
+/// On Windows: minimio's own sockets, which are watched in every mode and end their registration when they are dropped; std's
+/// sockets, `OwnedSocket`, `BorrowedSocket`, of which [`register`](crate::Registrator::register) says what to heed; references to
+/// all of them; another crate's socket through `&socket.as_socket()`.
 pub trait Source: AsFd {}
 
 impl<T: AsFd + ?Sized> Source for T {}

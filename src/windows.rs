@@ -17,56 +17,41 @@
 //!
 //! One registration: `register` writes a request into a block of memory and lends that to the kernel; bytes arrive, the kernel
 //! writes the answer over the question and puts a packet into the port; `select` takes the packet out, has the block back,
-//! and makes an [`Event`] with our token of it. At every moment the request is in one of three states:
+//! and makes an [`Event`] with our token of it.
 //!
-//! ```text
-//!             submit              cancel
-//!     Idle ───────────► Pending ───────────► Cancelled
-//!      ▲                   │                     │
-//!      └───────────────────┴─────────────────────┘
-//!                       packet
-//! ```
-//!
-//! * *Idle*: the block is ours. A one-shot registration rests here after its event, a level one until the next
-//!   `select` asks again, one in edge mode until a read or write says `WouldBlock`.
-//! * *Pending*: the kernel holds the block and may write to it at any moment. What was asked cannot be changed, only
-//!   called off.
-//! * *Cancelled*: the kernel holds the block until the packet was taken out that tells how it ended, called off or just answered.
-//!   If more is wanted, it goes out again then. Not earlier: of two requests for one socket the driver mixes up the answers.
-//!
-//! A request is about a state, not about a change: AFD has no edges. Level mode asks again in each `select`. Edge mode asks
-//! again for the direction in which the socket has just said `WouldBlock`, so it has to see its calls, and only minimio's own
-//! sockets let it.
+//! A request is about a state, not about a change, and it ends once. So what the modes need is asked again: in level mode all of
+//! it, in each `select` that follows an event. In edge mode a direction, when a call of the socket has said `WouldBlock`: AFD
+//! has no edges, but there one announces itself. So the socket must see its calls, and only minimio's own types let it. The end
+//! of a stream and an error are asked for all the while, until they came.
 //!
 //! Closing a socket ends its pending request, with a packet that says so. If none is pending, nobody tells us, and
-//! the number of the socket may come back as another one's. So a socket of ours ends its registration when it is dropped; and of
-//! any other socket we make sure, by a mark, that it still is the one that was registered before we ask by its number again.
-//! A record that nobody asks for any more goes when its number is registered again, or with the queue.
+//! the number of the socket may come back as another one's. So a type of ours ends its registration when it is dropped; and of
+//! any other socket we make sure, by its addresses, that it still is the one that was registered before we ask by its number
+//! again. Nothing is ever set on a socket.
 //!
-//! The calls to the driver are in `windows/afd.rs`, what concerns the sockets themselves is in `windows/winsock.rs`.
+//! The life of a registration, and who owns what meanwhile, is in `windows/registration.rs`; the calls to the driver are in
+//! `windows/afd.rs`, what concerns the sockets themselves is in `windows/winsock.rs`.
 
 #[path = "windows/afd.rs"]
 pub(crate) mod afd;
+#[path = "windows/registration.rs"]
+mod registration;
 #[path = "windows/winsock.rs"]
 pub(crate) mod winsock;
 
-use self::afd::{FAILED, GONE, READ, WRITE};
-use self::winsock::base_socket;
+use self::registration::{places, Registration};
 use crate::trace::{self, trace};
 use crate::wait::wait;
-use crate::{closed, not_registered, Events, Interests, Token};
-use std::collections::HashMap;
+use crate::{closed, Events, Interests, Token};
 use std::fmt;
 use std::io;
-use std::mem;
-use std::os::windows::io::{
-    AsRawHandle, AsRawSocket, AsSocket, FromRawHandle, OwnedHandle, RawHandle, RawSocket,
-};
+use std::os::windows::io::{AsRawHandle, AsRawSocket, FromRawHandle, OwnedHandle, RawHandle, RawSocket};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub(crate) use self::registration::Edge;
 pub use self::winsock::Source;
 pub(crate) use self::winsock::{accept, connect, forbid_sigpipe, send_vectored};
 
@@ -92,16 +77,11 @@ pub(crate) struct Queue {
     closed: AtomicBool,
     /// How many packets that own something are in the port or will come.
     in_flight: AtomicUsize,
-    /// Locked before the state of a registration, never after it.
-    table: Mutex<Table>,
-}
-
-#[derive(Default)]
-struct Table {
-    /// The newest registration under each number of a socket.
-    registrations: HashMap<RawSocket, Arc<Registration>>,
-    /// Handles of the driver that are associated with the port.
-    helpers: Vec<Arc<OwnedHandle>>,
+    /// The handle of the driver that the next registrations send their requests through. Each of them owns it as well, so one
+    /// that is full is closed with the last of its registrations.
+    helper: Mutex<Option<Arc<OwnedHandle>>>,
+    /// Locked while somebody closes the queue.
+    closing: Mutex<()>,
 }
 
 impl Queue {
@@ -109,8 +89,18 @@ impl Queue {
         self.closed.load(Ordering::SeqCst)
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A handle of the driver with room for one more socket.
+    fn helper(&self) -> io::Result<Arc<OwnedHandle>> {
+        let mut current = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        // One reference is ours.
+        let has_room = |helper: &&Arc<OwnedHandle>| Arc::strong_count(helper) <= SOCKETS_PER_HELPER;
+        if let Some(helper) = current.as_ref().filter(has_room) {
+            return Ok(Arc::clone(helper));
+        }
+        let helper = Arc::new(afd::open()?);
+        make_port(helper.as_raw_handle(), self.port.as_raw_handle())?;
+        *current = Some(Arc::clone(&helper));
+        Ok(helper)
     }
 
     /// Puts a packet into the port. `owned` comes back with it.
@@ -183,7 +173,7 @@ pub(crate) fn peek(packet: &ffi::OVERLAPPED_ENTRY) -> (RawSocket, u32) {
     let registration = unsafe { &*registration };
     // SAFETY: the packet was taken out, and nobody uses the request before it is opened.
     let states = unsafe { registration.request.answer() };
-    (registration.base, states)
+    (registration.number, states)
 }
 
 impl fmt::Debug for Queue {
@@ -232,8 +222,9 @@ pub struct Selector {
     queue: Arc<Queue>,
     /// What the kernel fills in; kept, so that a poll allocates nothing.
     packets: Vec<ffi::OVERLAPPED_ENTRY>,
-    /// Level registrations that had an event: the next `select` asks for them again.
-    level: Vec<Arc<Registration>>,
+    /// Registrations that had an event and want more: the next `select` asks again. Not earlier: there is nobody to tell, and
+    /// in edge mode a `WouldBlock` that is met meanwhile asks for more at once.
+    again: Vec<Arc<Registration>>,
 }
 
 impl Selector {
@@ -251,9 +242,10 @@ impl Selector {
             port,
             closed: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
-            table: Mutex::default(),
+            helper: Mutex::default(),
+            closing: Mutex::default(),
         };
-        Ok(Selector { queue: Arc::new(queue), packets: Vec::new(), level: Vec::new() })
+        Ok(Selector { queue: Arc::new(queue), packets: Vec::new(), again: Vec::new() })
     }
 
     /// Clears `events` and waits until there are some, or until `timeout` (`None`: for ever) has passed.
@@ -263,15 +255,15 @@ impl Selector {
     /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; else the system's error.
     /// `events` is empty then.
     pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let Selector { queue, packets, level } = self;
+        let Selector { queue, packets, again } = self;
         wait(events, timeout, &queue.closed, |events, mut timeout| {
             // The packet that tells of the end comes once.
             if queue.is_closed() {
                 return Ok(());
             }
             // Ask first, then wait: what is ready at once is in the port when we look.
-            for registration in level.drain(..) {
-                registration.rearm(registration.state());
+            for registration in again.drain(..) {
+                registration.again();
             }
             // Whatever is ready now has its packet among these. A packet without an event may lead to another request that has
             // its answer at once, hence twice as many; but no more, for other threads can make them faster than we take them.
@@ -282,9 +274,12 @@ impl Selector {
                 queue.take(packets, room, timeout)?;
                 for packet in packets.iter() {
                     events.extend(match queue.open(packet) {
-                        Packet::Poll(registration) => registration.answered(level),
+                        Packet::Poll(registration) => registration.answered(again),
                         Packet::Wake(waker) => waker.answered(),
-                        Packet::Close => None,
+                        Packet::Close => {
+                            queue.closed.store(true, Ordering::SeqCst);
+                            None
+                        }
                     });
                 }
                 taken += packets.len();
@@ -307,13 +302,21 @@ impl Selector {
 impl Drop for Selector {
     /// The loop has ended; registrators and wakers that are left must know. What the kernel still holds is called back.
     fn drop(&mut self) {
-        let mut table = self.queue.table();
-        // Under the lock, so that no `register` that saw the queue open is still about to send its request.
-        self.queue.closed.store(true, Ordering::SeqCst);
-        let registrations = mem::take(&mut *table).registrations;
-        drop(table);
-        for registration in registrations.values() {
-            registration.end(&mut registration.state());
+        let queue = &self.queue;
+        let mut ended = Vec::new();
+        places(|places| {
+            // Under the lock, so that nobody who saw the queue open is about to enter the table.
+            queue.closed.store(true, Ordering::SeqCst);
+            places.retain(|_, registration| {
+                let stays = !Arc::ptr_eq(&registration.queue, queue);
+                if !stays {
+                    ended.push(Arc::clone(registration));
+                }
+                stays
+            });
+        });
+        for registration in ended {
+            registration.end();
         }
         // A cancelled request ends at once or nearly so. If the kernel ever keeps one, its block leaks: better than to hang,
         // and much better than to free what the kernel writes to.
@@ -353,8 +356,8 @@ impl Registrator {
     /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
     ///   registration stays as it was.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not of one of minimio's
-    ///   types. An earlier registration stays as it was.
+    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not of minimio's types; or
+    ///   one that is, while a clone of it or another queue's registration of it is there. All stays as it was.
     /// * The system's error: the source cannot be watched (`EPERM` for a regular file), no memory or no room for another one.
     ///
     /// # Platform notes
@@ -363,8 +366,10 @@ impl Registrator {
     /// `fork`) is open, closing the registered descriptor does not end it. A child process holds one for a moment while
     /// `std::process::Command` starts it, close-on-exec or not. To `deregister` before you close is always enough.
     ///
-    /// On Windows a source that is not of one of minimio's types may give one last event after it was closed: one that was on
-    /// its way.
+    /// Windows cannot watch one socket twice, in two queues or as two clones. minimio's types say so; any other socket moves to
+    /// the queue that registered it last, and its clones are not to be watched beside it. Nor does Windows tell when such a socket
+    /// is closed: it is told from others by its number and its addresses alone, and after its close may give one last event, one
+    /// that was on its way, in the first poll that starts then.
     pub fn register(
         &self,
         source: &(impl Source + ?Sized),
@@ -397,13 +402,9 @@ impl Registrator {
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
     pub fn deregister(&self, source: &(impl Source + ?Sized)) -> io::Result<()> {
-        let mut table = self.queue.table();
-        if self.queue.is_closed() {
-            return Err(closed());
-        }
-        let registration = table.find(source)?;
-        table.registrations.remove(&registration.socket);
-        registration.end(&mut registration.state());
+        let number = source.as_socket().as_raw_socket();
+        let newest = source.edge().map(Edge::newest);
+        Registration::find(&self.queue, number, newest.as_deref(), false)?.end();
         Ok(())
     }
 
@@ -414,10 +415,16 @@ impl Registrator {
     ///
     /// [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed already.
     pub fn close_loop(&self) -> io::Result<()> {
-        if self.queue.closed.swap(true, Ordering::SeqCst) {
+        let queue = &self.queue;
+        let _closing = queue.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.is_closed() {
             return Err(closed());
         }
-        self.queue.post(KEY_CLOSE, ptr::null())
+        // If the packet cannot be sent nothing has happened: a poll that sleeps would not have noticed. It is the packet that
+        // brings the news; who takes it out need not wait for us to say so.
+        queue.post(KEY_CLOSE, ptr::null())?;
+        queue.closed.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     fn watch(
@@ -433,324 +440,13 @@ impl Registrator {
             let why = "EDGE needs a socket of minimio's own: Windows tells a socket's state, not its changes";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
-        let mut table = self.queue.table();
-        if self.queue.is_closed() {
-            return Err(closed());
-        }
         let number = source.as_socket().as_raw_socket();
-        let registration = match table.find(source) {
-            Err(_) if is_new => {
-                let fresh = Registration::new(&self.queue, &mut table, number)?;
-                // One that was there was of a socket which is closed by now.
-                if let Some(old) = table.registrations.insert(number, Arc::clone(&fresh)) {
-                    old.end(&mut old.state());
-                }
-                fresh
-            }
-            found => found?,
-        };
-        let mut state = registration.state();
-        state.token = token;
-        state.interests = interests;
-        state.wanted = mask(interests);
-        state.is_own = edge.is_some();
-        state.is_renewed = true;
-        let armed = registration.arm(&mut state);
-        if armed.is_err() {
-            table.registrations.remove(&number);
-            registration.end(&mut state);
-        } else if let Some(edge) = edge {
-            edge.set(&registration);
+        let mut newest = edge.map(Edge::newest);
+        let registration = Registration::find(&self.queue, number, newest.as_deref(), is_new)?;
+        if let Some(newest) = &mut newest {
+            **newest = Arc::downgrade(&registration);
         }
-        armed
-    }
-}
-
-impl Table {
-    /// The registration of `source`.
-    ///
-    /// The number says where to look, not what is true: it may be that of a socket which was closed, and `source` another
-    /// one that has got the same number since.
-    fn find(&self, source: &(impl Source + ?Sized)) -> io::Result<Arc<Registration>> {
-        let number = source.as_socket().as_raw_socket();
-        let is_it = |known: &&Arc<Registration>| {
-            let is_known = source.edge().map_or(false, |edge| edge.knows(known));
-            known.state().is_alive && (is_known || known.is_same_socket())
-        };
-        match self.registrations.get(&number).filter(is_it) {
-            Some(registration) => Ok(Arc::clone(registration)),
-            None => Err(not_registered()),
-        }
-    }
-
-    /// A handle of the driver with room for one more socket.
-    fn helper(&mut self, port: &OwnedHandle) -> io::Result<Arc<OwnedHandle>> {
-        // One reference is the table's.
-        let has_room = |helper: &&Arc<OwnedHandle>| Arc::strong_count(helper) <= SOCKETS_PER_HELPER;
-        if let Some(helper) = self.helpers.iter().rev().find(has_room) {
-            return Ok(Arc::clone(helper));
-        }
-        let helper = afd::open()?;
-        afd::mark(helper.as_raw_handle())?;
-        make_port(helper.as_raw_handle(), port.as_raw_handle())?;
-        let helper = Arc::new(helper);
-        self.helpers.push(Arc::clone(&helper));
-        Ok(helper)
-    }
-}
-
-/// What the driver shall report for `interests`, of what makes them ready.
-fn mask(interests: Interests) -> u32 {
-    let mut mask = 0;
-    if interests.is_readable() {
-        mask |= READ;
-    }
-    if interests.is_writable() {
-        mask |= WRITE;
-    }
-    mask
-}
-
-/// One socket in one queue.
-///
-/// It is owned by the table while it is the newest under its number, and by each packet that is in the port or will come. So
-/// the block that the kernel writes to lives until that packet was taken out, whoever else lets go of it.
-struct Registration {
-    queue: Arc<Queue>,
-    /// The handle of the driver that its requests are sent through.
-    helper: Arc<OwnedHandle>,
-    socket: RawSocket,
-    /// The system's own socket, where a layered service provider has put one of its own on top.
-    base: RawSocket,
-    /// We could mark the socket. One that is for blocking calls only takes no mark; that must be good enough then.
-    is_marked: bool,
-    state: Mutex<State>,
-    /// Ours while the state of the request is idle, and the kernel's otherwise.
-    request: afd::Request,
-}
-
-struct State {
-    request: RequestState,
-    /// Cleared at the end: by `deregister`, by closing the socket, by another socket under the same number.
-    is_alive: bool,
-    /// The socket is one of ours, whose drop ends the registration: its number is still its own.
-    is_own: bool,
-    /// It was registered again since the request was sent.
-    is_renewed: bool,
-    token: Token,
-    interests: Interests,
-    /// What an event may still come for: all of `interests` after registering, less in one-shot and edge mode after an
-    /// event.
-    wanted: u32,
-    /// What the request in the kernel asks for.
-    asked: u32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RequestState {
-    /// The block is ours.
-    Idle,
-    /// It is the kernel's, until the packet of the answer is taken out.
-    Pending,
-    /// It is the kernel's still, until the packet is taken out that tells how it ended.
-    Cancelled,
-}
-
-impl Registration {
-    fn new(queue: &Arc<Queue>, table: &mut Table, socket: RawSocket) -> io::Result<Arc<Registration>> {
-        let base = base_socket(socket)?;
-        Ok(Arc::new(Registration {
-            queue: Arc::clone(queue),
-            helper: table.helper(&queue.port)?,
-            socket,
-            base,
-            is_marked: afd::mark(base as RawHandle).is_ok(),
-            state: Mutex::new(State {
-                request: RequestState::Idle,
-                is_alive: true,
-                is_own: false,
-                is_renewed: false,
-                token: 0,
-                interests: Interests::READABLE,
-                wanted: 0,
-                asked: 0,
-            }),
-            request: afd::Request::new(),
-        }))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sees to it that the kernel is asked for all that is wanted, sooner or later.
-    fn arm(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
-        match state.request {
-            _ if !state.is_alive || state.wanted == 0 => Ok(()),
-            // The block is ours: lend it to the kernel.
-            RequestState::Idle => self.submit(state),
-            // The kernel has it, and was asked for all of this.
-            RequestState::Pending if state.wanted & !state.asked == 0 => Ok(()),
-            // The kernel has it, and was asked for less. That cannot be changed, only called off.
-            RequestState::Pending => {
-                self.cancel(state);
-                Ok(())
-            }
-            // The kernel gives it back soon, and `answered` sends it out again for what is wanted then.
-            RequestState::Cancelled => Ok(()),
-        }
-    }
-
-    /// Arms by the number alone, after a packet or for level mode, where no caller vouches for the socket. There is nobody
-    /// to return an error to: it becomes an event.
-    fn rearm(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        let lends = state.is_alive && state.wanted != 0 && state.request == RequestState::Idle;
-        let armed = if lends && !state.is_own && !self.is_same_socket() {
-            Err(io::Error::from_raw_os_error(afd::ERROR_INVALID_HANDLE))
-        } else {
-            self.arm(&mut state)
-        };
-        match armed {
-            Ok(()) => {}
-            // The socket is closed.
-            Err(error) if error.raw_os_error() == Some(afd::ERROR_INVALID_HANDLE) => self.gone(state),
-            Err(_) => self.fail(&mut state),
-        }
-    }
-
-    /// Gives a reference away, to the packet that is to come.
-    fn lend(self: &Arc<Self>, state: &mut State) -> *const Registration {
-        state.request = RequestState::Pending;
-        self.queue.in_flight.fetch_add(1, Ordering::SeqCst);
-        Arc::into_raw(Arc::clone(self))
-    }
-
-    /// Takes it back: there will be no packet.
-    fn unlend(&self, state: &mut State, lent: *const Registration) {
-        state.request = RequestState::Idle;
-        self.queue.in_flight.fetch_sub(1, Ordering::SeqCst);
-        // SAFETY: `lent` is from `lend`, and no packet that could give it back as well was made.
-        drop(unsafe { Arc::from_raw(lent) });
-    }
-
-    /// Sends the request.
-    fn submit(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
-        let asked = state.wanted | FAILED | GONE;
-        let lent = self.lend(state);
-        // SAFETY: it was idle, so the kernel does not have it, and the lock of `state` keeps other threads away. The reference
-        // `lent` keeps it where it is; `open` frees that with the packet.
-        let sent = unsafe { self.request.send(&self.helper, self.base, asked, lent.cast()) };
-        match sent {
-            Ok(()) => {
-                state.asked = asked;
-                state.is_renewed = false;
-            }
-            Err(_) => self.unlend(state, lent),
-        }
-        sent
-    }
-
-    /// Calls the request off.
-    fn cancel(&self, state: &mut State) {
-        self.request.cancel(&self.helper);
-        state.request = RequestState::Cancelled;
-    }
-
-    /// Answers the request that could not be sent, as if the driver had: the socket has failed.
-    fn fail(self: &Arc<Self>, state: &mut State) {
-        // SAFETY: it is idle, so the kernel does not have it, and the lock of `state` keeps other threads away.
-        unsafe { self.request.fail() };
-        let lent = self.lend(state);
-        if self.queue.post(KEY_POLL, lent.cast()).is_err() {
-            // Neither the driver nor the port: there is nothing left to tell it with.
-            self.unlend(state, lent);
-        }
-    }
-
-    /// The registration is over; what the kernel holds is called off.
-    fn end(&self, state: &mut State) {
-        state.is_alive = false;
-        if state.request == RequestState::Pending {
-            self.cancel(state);
-        }
-    }
-
-    /// The socket is closed: the end, and nobody has struck it from the table.
-    fn gone(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        self.end(&mut state);
-        drop(state);
-        let registrations = &mut self.queue.table().registrations;
-        if matches!(registrations.get(&self.socket), Some(known) if Arc::ptr_eq(known, self)) {
-            registrations.remove(&self.socket);
-        }
-    }
-
-    /// The packet was taken out, the block is ours again: what does it say?
-    fn answered(self: Arc<Self>, level: &mut Vec<Arc<Registration>>) -> Option<Event> {
-        let mut state = self.state();
-        // SAFETY: its packet was taken out, so the kernel is done with it, and the lock of `state` keeps other threads away.
-        let found = unsafe { self.request.answer() };
-        state.request = RequestState::Idle;
-        if !state.is_alive {
-            return None;
-        }
-        if found & GONE != 0 {
-            if state.is_renewed {
-                // Registered again while this was on its way, perhaps as another socket, of which it says nothing.
-                self.rearm(state);
-            } else {
-                self.gone(state);
-            }
-            return None;
-        }
-        // It may know of what nobody wants to know any more.
-        let found = found & (state.wanted | FAILED);
-        let mut ready = 0;
-        for direction in [READ, WRITE] {
-            // One of its states stands for the whole direction, and a failure for every one.
-            if found & (direction | FAILED) != 0 {
-                ready |= direction & state.wanted;
-            }
-        }
-        if ready == 0 {
-            self.rearm(state);
-            return None;
-        }
-        let event = Event { token: state.token, ready, found };
-        if state.interests.is_level() {
-            level.push(Arc::clone(&self));
-        } else if state.interests.is_edge() {
-            state.wanted &= !ready;
-            self.rearm(state);
-        } else {
-            state.wanted = 0;
-        }
-        Some(event)
-    }
-
-    /// A read or write said `WouldBlock`: in edge mode, ask for that direction again.
-    fn blocked(self: &Arc<Self>, direction: Interests) {
-        let mut state = self.state();
-        let more = mask(state.interests) & mask(direction) & !state.wanted;
-        if state.is_alive && state.interests.is_edge() && more != 0 {
-            state.wanted |= more;
-            self.rearm(state);
-        }
-    }
-
-    /// Whether the number still is that of the socket that was registered, as far as the mark tells.
-    fn is_same_socket(&self) -> bool {
-        !self.is_marked
-            || match afd::is_marked(self.base as RawHandle) {
-                Ok(is_marked) => is_marked,
-                Err(error) => error.raw_os_error() != Some(afd::ERROR_INVALID_HANDLE),
-            }
-    }
-}
-
-impl fmt::Debug for Registration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registration").field("socket", &self.socket).finish_non_exhaustive()
+        registration.watch(edge.is_some(), token, interests)
     }
 }
 
@@ -758,13 +454,36 @@ impl fmt::Debug for Registration {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     token: Token,
-    /// Of what was asked for: `READ` if it can be read, `WRITE` if it can be written.
-    ready: u32,
-    /// What the driver found.
-    found: u32,
+    /// The words below that are true of it.
+    words: u8,
 }
 
+const READABLE: u8 = 1;
+const WRITABLE: u8 = 2;
+const READ_CLOSED: u8 = 4;
+const WRITE_CLOSED: u8 = 8;
+const ERROR: u8 = 16;
+
 impl Event {
+    /// What it means that a socket is `found` in these states.
+    fn new(token: Token, found: u32, is_datagram: bool) -> Event {
+        let mut words = 0;
+        let meanings = [
+            (afd::READ, READABLE),
+            (afd::WRITE, WRITABLE),
+            (afd::READ_CLOSED, READ_CLOSED),
+            (afd::FAILED, READABLE | WRITABLE | ERROR),
+            // Datagrams make no connection that could end.
+            (if is_datagram { 0 } else { afd::FAILED }, READ_CLOSED | WRITE_CLOSED),
+        ];
+        for (states, meaning) in meanings {
+            if found & states != 0 {
+                words |= meaning;
+            }
+        }
+        Event { token, words }
+    }
+
     /// The token that the source was registered with.
     #[inline]
     pub fn id(&self) -> Token {
@@ -775,20 +494,20 @@ impl Event {
     /// counts for both directions, whichever you asked for.
     #[inline]
     pub fn is_readable(&self) -> bool {
-        self.ready & READ != 0 || self.found & FAILED != 0
+        self.words & READABLE != 0
     }
 
     /// A write will not block: there is room, the connection stands, or there is an error to pick up. An error counts for
     /// both directions, whichever you asked for.
     #[inline]
     pub fn is_writable(&self) -> bool {
-        self.ready & WRITE != 0 || self.found & FAILED != 0
+        self.words & WRITABLE != 0
     }
 
     /// The peer will send no more. What it sent before can still be read.
     #[inline]
     pub fn is_read_closed(&self) -> bool {
-        self.found & (afd::READ_CLOSED | FAILED) != 0
+        self.words & READ_CLOSED != 0
     }
 
     /// Nothing more can be sent: the connection has failed, or has ended in both directions.
@@ -800,7 +519,7 @@ impl Event {
     /// `MSG_ZEROCOPY` or time stamps) says this though it is open.
     #[inline]
     pub fn is_write_closed(&self) -> bool {
-        self.found & FAILED != 0
+        self.words & WRITE_CLOSED != 0
     }
 
     /// The source has failed: a refused connect, a reset. On a stream `take_error` says why.
@@ -811,7 +530,7 @@ impl Event {
     /// or time stamps), which has not failed.
     #[inline]
     pub fn is_error(&self) -> bool {
-        self.found & afd::ERROR != 0
+        self.words & ERROR != 0
     }
 }
 
@@ -908,67 +627,8 @@ impl WakerInner {
     /// A packet was taken out. Whoever wakes from here on must post another.
     fn answered(&self) -> Option<Event> {
         self.packets.fetch_sub(1, Ordering::SeqCst);
-        let event = Event { token: self.token, ready: READ, found: 0 };
+        let event = Event { token: self.token, words: READABLE };
         self.is_pending.swap(false, Ordering::SeqCst).then_some(event)
-    }
-}
-
-/// What one of our sockets knows of its registration: it re-arms it in edge mode, and ends it when it is dropped.
-#[derive(Debug, Default)]
-pub struct Edge {
-    registration: Mutex<Weak<Registration>>,
-}
-
-impl Edge {
-    /// Of a socket that was just made.
-    pub(crate) fn new(_socket: &impl AsSocket) -> Edge {
-        Edge::default()
-    }
-
-    /// Of a socket that somebody hands over, its registration included.
-    pub(crate) fn adopt(_socket: &impl AsSocket) -> Edge {
-        Edge::default()
-    }
-
-    /// Of `_clone`, which is another handle to the same socket.
-    pub(crate) fn share(&self, _clone: &impl AsSocket) -> Edge {
-        Edge::default()
-    }
-
-    /// A call in this `direction` said `WouldBlock`.
-    pub(crate) fn blocked(&self, direction: Interests) {
-        let registration = self.slot().upgrade();
-        if let Some(registration) = registration {
-            registration.blocked(direction);
-        }
-    }
-
-    /// The socket lives on as another type; so does its registration.
-    pub(crate) fn leave(self) {
-        if let Some(registration) = mem::take(&mut *self.slot()).upgrade() {
-            registration.state().is_own = false;
-        }
-    }
-
-    fn set(&self, registration: &Arc<Registration>) {
-        *self.slot() = Arc::downgrade(registration);
-    }
-
-    fn knows(&self, registration: &Arc<Registration>) -> bool {
-        ptr::eq(self.slot().as_ptr(), Arc::as_ptr(registration))
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Weak<Registration>> {
-        self.registration.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Edge {
-    fn drop(&mut self) {
-        let registration = self.slot().upgrade();
-        if let Some(registration) = registration {
-            registration.gone(registration.state());
-        }
     }
 }
 
@@ -1056,6 +716,7 @@ mod tests {
     use crate::{Poll, TcpStream};
     use std::io::Write;
     use std::net::{self, TcpListener};
+    use std::sync::Weak;
 
     const READABLE: Interests = Interests::READABLE;
 
@@ -1067,7 +728,7 @@ mod tests {
 
     /// The registration of `stream`, without owning it.
     fn registration(stream: &TcpStream) -> Weak<Registration> {
-        stream.edge.slot().clone()
+        stream.edge.newest().clone()
     }
 
     #[test]
@@ -1094,7 +755,7 @@ mod tests {
         assert_eq!(held.strong_count(), 2, "the table and the packet to come");
         poll.registry().deregister(&stream).unwrap();
         drop(stream);
-        assert_eq!(held.strong_count(), 1, "the packet alone");
+        assert_eq!(held.strong_count(), 2, "there they are still");
         // It is called off, so its packet is there or very near.
         while held.strong_count() > 0 {
             assert_eq!(poll.poll(&mut events, Some(1)).unwrap(), 0);
@@ -1122,35 +783,6 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_cannot_be_sent_again_is_an_event() {
-        let mut poll = Poll::new().unwrap();
-        let mut events = Events::with_capacity(4);
-        let (stream, mut peer) = pair();
-        let (other, mut other_peer) = pair();
-        poll.registry().register(&stream, 1, READABLE).unwrap();
-        poll.registry().register(&other, 2, READABLE).unwrap();
-        peer.write_all(b"x").unwrap();
-        assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
-
-        let registration = registration(&stream).upgrade().unwrap();
-        let mut state = registration.state();
-        state.wanted = READ;
-        registration.fail(&mut state);
-        drop(state);
-        assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
-        let event = events[0];
-        assert!(event.id() == 1 && event.is_readable() && event.is_error());
-
-        // It was one event, and the others go on.
-        other_peer.write_all(b"x").unwrap();
-        assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
-        assert_eq!(events[0].id(), 2);
-        poll.registry().reregister(&stream, 3, READABLE).unwrap();
-        assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
-        assert!(events[0].id() == 3 && !events[0].is_error());
-    }
-
-    #[test]
     fn a_wake_without_its_packet_in_the_port_posts_another() {
         let mut poll = Poll::new().unwrap();
         let mut events = Events::with_capacity(4);
@@ -1165,5 +797,22 @@ mod tests {
         waker.inner.is_pending.store(false, Ordering::SeqCst);
         assert_eq!(poll.poll(&mut events, Some(0)).unwrap(), 0);
         assert_eq!(waker.inner.packets.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_queue_that_could_not_be_closed_is_not_closed() {
+        // A handle that is no port takes no packet.
+        let queue = Queue {
+            port: afd::open().unwrap(),
+            closed: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            helper: Mutex::default(),
+            closing: Mutex::default(),
+        };
+        let registrator = Registrator { queue: Arc::new(queue) };
+        for _ in 0..2 {
+            assert!(registrator.close_loop().unwrap_err().raw_os_error().is_some());
+            assert!(!registrator.queue.is_closed());
+        }
     }
 }

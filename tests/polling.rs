@@ -4,7 +4,7 @@ mod util;
 
 use minimio::{Events, Poll, TcpStream, Waker};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{self, Shutdown};
+use std::net::{self, Shutdown, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 use util::*;
@@ -289,6 +289,37 @@ fn a_reset_wakes_a_reader() {
     let said = expect_until(&mut poll, 1, |said| said.write_closed);
     // Writable as well, though nobody asked: an error is there for both directions.
     assert!(said.readable && said.writable && said.read_closed);
+}
+
+#[test]
+fn a_reset_is_an_error_in_every_mode() {
+    for mode in [READABLE, LEVEL, EDGE] {
+        let mut poll = Poll::new().unwrap();
+        let (stream, peer) = pair();
+        poll.registry().register(&stream, 1, READABLE | mode).unwrap();
+        reset(peer);
+        let said = expect_event(&mut poll, 1);
+        assert!(said.error && said.readable && said.writable, "{:?}", said);
+        assert!(said.read_closed && said.write_closed, "{:?}", said);
+    }
+}
+
+#[test]
+fn a_refused_datagram_is_an_error_to_pick_up_and_closes_nothing() {
+    for mode in [READABLE, LEVEL] {
+        let mut poll = Poll::new().unwrap();
+        let socket = UdpSocket::bind(localhost()).unwrap();
+        let gone = UdpSocket::bind(localhost()).unwrap();
+        socket.connect(gone.local_addr().unwrap()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        drop(gone);
+        poll.registry().register(&socket, 1, READABLE | mode).unwrap();
+        socket.send(b"x").unwrap();
+        let said = expect_event(&mut poll, 1);
+        // Windows itself only says that there is something to read; it is the read that tells why.
+        assert!(said.readable && (said.error || cfg!(windows)), "{:?}", said);
+        assert!(!said.read_closed && !said.write_closed, "{:?}", said);
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{mpsc, Barrier, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, thread};
 use util::*;
 
 const MODES: [Interests; 3] = [READABLE, LEVEL, EDGE];
@@ -532,4 +532,105 @@ fn sources_that_close_while_one_polls_are_never_reported_under_a_new_ones_token(
         }
     });
     expect_nothing(&mut poll);
+}
+
+/// A stream of std's or of minimio's.
+enum Either {
+    Std(net::TcpStream),
+    Ours(TcpStream),
+}
+
+/// One that one of many queues watches for a while.
+struct Traveller {
+    token: usize,
+    stream: Either,
+    _peer: net::TcpStream,
+}
+
+impl Traveller {
+    /// Connects and registers one. It has something to read, before that or after.
+    fn new(listener: &net::TcpListener, registrator: &Registrator, token: usize) -> Traveller {
+        let near = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        near.set_nonblocking(true).unwrap();
+        // So that the ports do not run out.
+        linger_for_nothing(&near);
+        let before = token % 2 == 0;
+        if before {
+            peer.write_all(b"x").unwrap();
+        }
+        let mode = MODES[token % 3];
+        let stream = if token % 5 < 2 && !mode.is_edge() {
+            registrator.register(&near, token, READABLE | mode).unwrap();
+            Either::Std(near)
+        } else {
+            let near = TcpStream::from_std(near).unwrap();
+            registrator.register(&near, token, READABLE | mode).unwrap();
+            Either::Ours(near)
+        };
+        if !before {
+            peer.write_all(b"x").unwrap();
+        }
+        Traveller { token, stream, _peer: peer }
+    }
+}
+
+/// One thread and its queue. Streams come and go, and their numbers come back as those of other threads.
+fn travel(streams: usize) {
+    const AT_ONCE: usize = 5;
+    let mut poll = Poll::new().unwrap();
+    let registrator = poll.registrator();
+    let listener = listener();
+    let mut events = Events::with_capacity(AT_ONCE);
+    let mut open: Vec<Traveller> = Vec::new();
+    // Of those closed since the last poll, the ones that may have an event on its way.
+    let mut closed = Vec::new();
+    let mut next = 0;
+    while next < streams {
+        open.push(Traveller::new(&listener, &registrator, next));
+        // Every seventh is closed before anybody polls.
+        let awaited = (next % 7 != 0).then_some(next);
+        next += 1;
+        let deadline = Instant::now() + DEADLINE;
+        let mut heard = false;
+        while awaited.is_some() && !heard {
+            assert!(Instant::now() < deadline, "the event of {:?} is lost", awaited);
+            poll.poll_timeout(&mut events, DEADLINE).unwrap();
+            for event in &events {
+                let is_open = open.iter().any(|traveller| traveller.token == event.id());
+                assert!(is_open || closed.contains(&event.id()), "a stray event: {:?}", event);
+                assert!(event.is_readable() && !event.is_error(), "{:?}", event);
+                heard |= awaited == Some(event.id());
+            }
+            closed.clear();
+        }
+        let gone = if awaited.is_none() {
+            open.pop()
+        } else if open.len() == AT_ONCE {
+            Some(open.swap_remove(next % AT_ONCE))
+        } else {
+            None
+        };
+        if let Some(Traveller { token, stream, _peer }) = gone {
+            match stream {
+                // Windows does not tell when one of these is closed.
+                Either::Std(stream) => {
+                    closed.extend(cfg!(windows).then_some(token));
+                    drop(stream);
+                }
+                Either::Ours(stream) => drop(stream),
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_that_travel_between_queues_bring_no_stray_event_and_lose_none() {
+    // MINIMIO_STREAMS: how many in each thread instead.
+    let streams = env::var("MINIMIO_STREAMS").map_or(300, |text| text.parse().unwrap());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(move || travel(streams));
+        }
+    });
 }

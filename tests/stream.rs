@@ -127,6 +127,42 @@ fn into_std_keeps_the_registration() {
 }
 
 #[test]
+fn a_stream_that_was_registered_as_one_of_std_is_silent_once_it_is_dropped_as_one_of_minimio() {
+    for mode in [READABLE, LEVEL] {
+        let mut poll = Poll::new().unwrap();
+        let (near, mut peer) = std_pair();
+        poll.registry().register(&near, 1, READABLE | mode).unwrap();
+        let stream = TcpStream::from_std(near).unwrap();
+        // The event is there when it goes.
+        peer.write_all(b"x").unwrap();
+        while stream.peek(&mut [0]).is_err() {}
+        drop(stream);
+        expect_nothing(&mut poll);
+    }
+}
+
+#[test]
+fn from_std_takes_the_registration_over() {
+    for mode in [READABLE, LEVEL] {
+        let mut poll = Poll::new().unwrap();
+        let (near, mut peer) = std_pair();
+        poll.registry().register(&near, 1, READABLE | mode).unwrap();
+        let stream = TcpStream::from_std(near).unwrap();
+        peer.write_all(b"x").unwrap();
+        assert!(expect_event(&mut poll, 1).readable);
+        poll.registry().reregister(&stream, 2, READABLE | EDGE).unwrap();
+        assert!(expect_event(&mut poll, 2).readable);
+        assert_eq!(drain(&stream), b"x");
+        peer.write_all(b"y").unwrap();
+        assert!(expect_event(&mut poll, 2).readable);
+        poll.registry().reregister(&stream, 3, READABLE | mode).unwrap();
+        // Now as one of minimio's: what was on its way does not come, and nothing else does.
+        drop(stream);
+        expect_nothing(&mut poll);
+    }
+}
+
+#[test]
 fn options_are_those_of_std() {
     let (stream, peer) = pair();
     assert_eq!(stream.local_addr().unwrap(), peer.peer_addr().unwrap());

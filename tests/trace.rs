@@ -184,6 +184,67 @@ fn a_line_tells_the_time_and_a_wait_how_long_it_slept() {
     assert!((49.0..5000.0).contains(&total), "{}", text);
 }
 
+/// Sockets that are closed, moved, replaced and deregistered, by turns.
+#[cfg(windows)]
+fn comings_and_goings() -> io::Result<()> {
+    use minimio::TcpStream as Ours;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut events = Events::with_capacity(8);
+    let mut poll = Poll::new()?;
+    let level = Interests::READABLE | Interests::LEVEL;
+    for token in 0..20 {
+        let mut peer = TcpStream::connect(listener.local_addr()?)?;
+        let (stream, _) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        poll.registry().register(&stream, token, level)?;
+        poll.registry().register(&stream, token, Interests::READABLE | Interests::WRITABLE)?;
+        poll.registry().deregister(&stream)?;
+        poll.registry().register(&stream, token, level)?;
+        peer.write_all(b"hello")?;
+        poll.poll(&mut events, Some(5000))?;
+        if token % 2 == 0 {
+            // Closed in the midst of it.
+            drop(stream);
+            poll.poll(&mut events, Some(0))?;
+            continue;
+        }
+        let stream = Ours::from_std(stream)?;
+        poll.registry().deregister(&stream)?;
+        poll.registry().register(&stream, token, Interests::WRITABLE)?;
+        poll.registry().register(&stream, token, level)?;
+        poll.registry().deregister(&stream)?;
+        poll.registry().register(&stream, token, Interests::READABLE | Interests::EDGE)?;
+        poll.poll(&mut events, Some(5000))?;
+    }
+    Ok(())
+}
+
+#[cfg(windows)]
+#[test]
+fn no_closed_number_is_asked_about_and_no_socket_twice_at_a_time() {
+    use std::collections::HashMap;
+    if is_child() {
+        return comings_and_goings().unwrap();
+    }
+    let output = child("no_closed_number_is_asked_about_and_no_socket_twice_at_a_time").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{}", text);
+    let mut out: HashMap<&str, i32> = HashMap::new();
+    for line in text.lines().map(call) {
+        assert!(!line.contains("INVALID_HANDLE (") && !line.contains("STATUS_INVALID"), "{}", text);
+        if line.starts_with("NtDeviceIoControlFile(") {
+            let socket = line.split_once("IOCTL_AFD_POLL, {").unwrap().1.split(',').next().unwrap();
+            let count = out.entry(socket).or_default();
+            *count += 1;
+            assert_eq!(*count, 1, "{} in\n{}", socket, text);
+        }
+        for packet in line.split("{KEY_POLL, ").skip(1) {
+            *out.get_mut(packet.split(',').next().unwrap()).unwrap() -= 1;
+        }
+    }
+    assert!(out.len() > 1, "{}", text);
+}
+
 #[test]
 fn a_standard_error_that_nobody_reads_is_no_reason_to_fail() {
     if is_child() {

@@ -10,7 +10,7 @@ use std::net::{self, TcpListener, UdpSocket};
 use std::os::raw::c_void;
 use std::os::windows::io::{AsRawHandle, AsRawSocket, BorrowedSocket, OwnedSocket, RawSocket};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use std::{env, thread};
 use util::*;
@@ -158,6 +158,236 @@ fn a_stream_that_has_become_one_of_std_is_still_told_from_its_successor() {
 }
 
 #[test]
+fn nothing_is_set_on_a_socket() {
+    #[repr(C)]
+    #[derive(Default)]
+    struct IoStatusBlock(usize, usize);
+    #[link(name = "ntdll")]
+    extern "system" {
+        fn NtQueryInformationFile(
+            handle: *mut c_void,
+            iosb: *mut IoStatusBlock,
+            information: *mut u32,
+            length: u32,
+            class: i32,
+        ) -> i32;
+    }
+    #[allow(non_upper_case_globals)]
+    const FileIoCompletionNotificationInformation: i32 = 41;
+    let modes = |socket: RawSocket| {
+        let mut modes = u32::MAX;
+        let (handle, class) = (socket as *mut c_void, FileIoCompletionNotificationInformation);
+        // SAFETY: the kernel writes 4 bytes to `modes`.
+        let status =
+            unsafe { NtQueryInformationFile(handle, &mut IoStatusBlock::default(), &mut modes, 4, class) };
+        assert_eq!(status, 0);
+        modes
+    };
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let (near, mut far) = std_pair();
+    let before = modes(near.as_raw_socket());
+    poll.registry().register(&near, 1, READABLE | LEVEL).unwrap();
+    far.write_all(b"x").unwrap();
+    expect_event(&mut poll, 1);
+    poll.registry().deregister(&near).unwrap();
+    let stream = TcpStream::from_std(near).unwrap();
+    poll.registry().register(&stream, 1, READABLE | EDGE).unwrap();
+    expect_event(&mut poll, 1);
+    assert_eq!(modes(stream.as_raw_socket()), before);
+}
+
+#[test]
+fn a_socket_of_std_moves_to_the_queue_that_registered_it_last() {
+    let _alone = alone();
+    for mode in [READABLE, LEVEL] {
+        let (mut here, mut there) = (Poll::new().unwrap(), Poll::new().unwrap());
+        let (stream, mut peer) = std_pair();
+        for round in 0..5 {
+            here.registry().register(&stream, 10 + round, READABLE | mode).unwrap();
+            there.registry().register(&stream, 20 + round, READABLE | mode).unwrap();
+            expect_kind(here.registry().deregister(&stream), ErrorKind::NotFound);
+            expect_kind(here.registry().reregister(&stream, 3, READABLE), ErrorKind::NotFound);
+            peer.write_all(b"x").unwrap();
+            assert!(expect_event(&mut there, 20 + round).readable);
+            expect_nothing(&mut here);
+            assert_eq!(drain(&stream), b"x");
+        }
+    }
+}
+
+#[test]
+fn a_closed_socket_does_not_come_back_to_life_as_the_socket_of_another_queue() {
+    let _alone = alone();
+    for stage in STAGES {
+        println!("{:?}", stage);
+        let (mut here, mut there) = (Poll::new().unwrap(), Poll::new().unwrap());
+        let (stream, peer) = std_pair();
+        let (other, mut peer) = closed_and_reused(&mut here, stream, peer, READABLE | LEVEL, stage, drop);
+        there.registry().register(&other, 2, READABLE | LEVEL).unwrap();
+        expect_kind(here.registry().deregister(&other), ErrorKind::NotFound);
+        peer.write_all(b"y").unwrap();
+        for _ in 0..3 {
+            expect_nothing(&mut here);
+            assert!(expect_event(&mut there, 2).readable);
+        }
+        there.registry().deregister(&other).unwrap();
+    }
+}
+
+#[test]
+fn a_stream_or_its_clone_is_watched_in_one_place_only() {
+    let _alone = alone();
+    let (mut here, there) = (Poll::new().unwrap(), Poll::new().unwrap());
+    let (stream, mut peer) = pair();
+    let clone = stream.try_clone().unwrap();
+    let other_clone = clone.try_clone().unwrap();
+    for mode in [READABLE, LEVEL, EDGE] {
+        here.registry().register(&stream, 1, READABLE | mode).unwrap();
+        expect_kind(there.registry().register(&stream, 2, READABLE), ErrorKind::Unsupported);
+        for poll in [&here, &there] {
+            for source in [&clone, &other_clone] {
+                expect_kind(poll.registry().register(source, 2, READABLE), ErrorKind::Unsupported);
+                expect_kind(poll.registry().reregister(source, 2, READABLE), ErrorKind::NotFound);
+                expect_kind(poll.registry().deregister(source), ErrorKind::NotFound);
+            }
+        }
+        // Nothing has changed.
+        peer.write_all(b"x").unwrap();
+        assert!(expect_event(&mut here, 1).readable);
+        assert_eq!(drain(&stream), b"x");
+        here.registry().reregister(&stream, 1, READABLE | mode).unwrap();
+        here.registry().deregister(&stream).unwrap();
+        // The next one may be the clone.
+        here.registry().register(&clone, 3, READABLE | mode).unwrap();
+        expect_kind(here.registry().register(&stream, 1, READABLE), ErrorKind::Unsupported);
+        peer.write_all(b"y").unwrap();
+        assert!(expect_event(&mut here, 3).readable);
+        assert_eq!(drain(&clone), b"y");
+        here.registry().deregister(&clone).unwrap();
+    }
+    // A clone that is dropped is no longer in the way, and neither is a queue.
+    here.registry().register(&clone, 1, READABLE).unwrap();
+    drop(clone);
+    there.registry().register(&other_clone, 2, READABLE).unwrap();
+    expect_kind(here.registry().register(&stream, 1, READABLE), ErrorKind::Unsupported);
+    drop(there);
+    here.registry().register(&stream, 4, READABLE).unwrap();
+    let another = Poll::new().unwrap();
+    here.registrator().close_loop().unwrap();
+    another.registry().register(&stream, 5, READABLE).unwrap();
+}
+
+#[test]
+fn a_would_block_of_a_clone_counts_too() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let (stream, mut peer) = pair();
+    let clone = stream.try_clone().unwrap();
+    poll.registry().register(&stream, 1, READABLE | EDGE).unwrap();
+    for _ in 0..3 {
+        peer.write_all(b"x").unwrap();
+        assert!(expect_event(&mut poll, 1).readable);
+        assert_eq!(drain(&clone), b"x");
+    }
+}
+
+#[test]
+fn one_of_all_threads_that_register_a_stream_or_its_clones_gets_it() {
+    const THREADS: usize = 4;
+    let _alone = alone();
+    let polls: Vec<_> = (0..THREADS).map(|_| Poll::new().unwrap()).collect();
+    for _ in 0..50 {
+        let (stream, _peer) = pair();
+        let clones: Vec<_> = (0..THREADS).map(|_| stream.try_clone().unwrap()).collect();
+        let start = Barrier::new(THREADS);
+        let winners = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for (poll, clone) in polls.iter().zip(&clones) {
+                let (start, winners, registrator) = (&start, &winners, poll.registrator());
+                scope.spawn(move || {
+                    start.wait();
+                    match registrator.register(clone, 1, READABLE) {
+                        Ok(()) => drop(winners.fetch_add(1, Ordering::SeqCst)),
+                        refused => expect_kind(refused, ErrorKind::Unsupported),
+                    }
+                });
+            }
+        });
+        assert_eq!(winners.into_inner(), 1);
+    }
+}
+
+#[test]
+fn the_handles_of_the_driver_go_with_the_sockets() {
+    const SOURCES: usize = 400;
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let mut work = || {
+        let sockets: Vec<_> = (0..SOURCES).map(|_| UdpSocket::bind(localhost()).unwrap()).collect();
+        for (token, socket) in sockets.iter().enumerate() {
+            poll.registry().register(socket, token, READABLE).unwrap();
+        }
+        for socket in sockets {
+            poll.registry().deregister(&socket).unwrap();
+        }
+        while poll.poll(&mut Events::new(), Some(1)).unwrap() > 0 {}
+    };
+    // The first one leaves a handle for the next ones.
+    work();
+    assert!(handles_left_by(work) <= 0);
+}
+
+#[test]
+fn registering_and_deregistering_without_a_poll_between_piles_nothing_up() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let (stream, mut peer) = pair();
+    let (other, mut other_peer) = std_pair();
+    let rounds = |rounds: usize| {
+        for token in 0..rounds {
+            poll.registry().register(&stream, token, READABLE | [READABLE, LEVEL, EDGE][token % 3]).unwrap();
+            poll.registry().register(&other, token, WRITABLE).unwrap();
+            poll.registry().deregister(&stream).unwrap();
+            poll.registry().deregister(&other).unwrap();
+        }
+    };
+    rounds(100);
+    let before = BYTES.load(Ordering::Relaxed);
+    rounds(2000);
+    assert!(BYTES.load(Ordering::Relaxed) < before + 2000, "less than a byte a round");
+    poll.registry().register(&stream, 1, READABLE).unwrap();
+    poll.registry().register(&other, 2, READABLE).unwrap();
+    peer.write_all(b"x").unwrap();
+    assert!(expect_event(&mut poll, 1).readable);
+    other_peer.write_all(b"x").unwrap();
+    assert!(expect_event(&mut poll, 2).readable);
+}
+
+#[test]
+fn sockets_of_std_that_are_closed_and_forgotten_leave_no_more_than_there_were_at_once() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(64);
+    let mut work = |rounds: usize| {
+        for round in 0..rounds {
+            let socket = UdpSocket::bind(localhost()).unwrap();
+            let interests = [READABLE, WRITABLE, READABLE | LEVEL][round % 3];
+            poll.registry().register(&socket, round, interests).unwrap();
+            poll.poll(&mut events, Some(0)).unwrap();
+            drop(socket);
+        }
+    };
+    work(1000);
+    let before = (open_handles(), BYTES.load(Ordering::Relaxed));
+    work(5000);
+    let after = (open_handles(), BYTES.load(Ordering::Relaxed));
+    // The harness has threads that come and go.
+    assert!(after.0 <= before.0 + 10, "{:?} {:?}", before, after);
+    assert!(after.1 < before.1 + 5000, "{:?} {:?}", before, after);
+}
+
+#[test]
 fn a_stream_whose_clone_is_open_is_silent_once_it_is_dropped() {
     let _alone = alone();
     for mode in [READABLE, LEVEL, EDGE] {
@@ -197,13 +427,14 @@ fn what_is_no_socket_is_refused_and_the_queue_goes_on() {
     for number in [file.as_raw_handle() as RawSocket, closed] {
         // SAFETY: a broken promise, on purpose: nothing but the system's error may follow from it.
         let socket = unsafe { BorrowedSocket::borrow_raw(number) };
-        let handles = open_handles();
-        for _ in 0..100 {
-            let error = poll.registry().register(&socket, 2, READABLE).unwrap_err();
-            let code = error.raw_os_error().unwrap();
-            assert!([WSAENOTSOCK, ERROR_INVALID_HANDLE].contains(&code), "{}", error);
-        }
-        assert_eq!(open_handles(), handles);
+        let left = handles_left_by(|| {
+            for _ in 0..100 {
+                let error = poll.registry().register(&socket, 2, READABLE).unwrap_err();
+                let code = error.raw_os_error().unwrap();
+                assert!([WSAENOTSOCK, ERROR_INVALID_HANDLE].contains(&code), "{}", error);
+            }
+        });
+        assert!(left <= 0);
         expect_kind(poll.registry().reregister(&socket, 2, READABLE), ErrorKind::NotFound);
         expect_kind(poll.registry().deregister(&socket), ErrorKind::NotFound);
     }
@@ -374,8 +605,8 @@ fn dropped_streams_leave_nothing_behind() {
     let before = (open_handles(), BYTES.load(Ordering::Relaxed));
     work(rounds);
     let after = (open_handles(), BYTES.load(Ordering::Relaxed));
-    assert_eq!(after.0, before.0, "handles");
-    // The harness may note something meanwhile, but less than a byte a round.
+    // The harness has threads that come and go, and may note something meanwhile, but less than a byte a round.
+    assert!(after.0 <= before.0 + 10, "{:?} {:?}", before, after);
     assert!(after.1 < before.1 + rounds / 10, "{:?} {:?}", before, after);
 }
 

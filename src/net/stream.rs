@@ -15,9 +15,10 @@ use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
 ///
 /// # Platform notes
 ///
-/// On Unix a clone is another descriptor, to be registered on its own. On Windows, edge mode notices a `WouldBlock` of the
-/// stream that was registered; after one met elsewhere, on a clone say, call
-/// [`reregister`](crate::Registrator::reregister).
+/// On Unix a clone is another descriptor, to be registered on its own. Windows cannot watch one socket twice: while a stream
+/// is registered there, registering a clone of it, or the stream with another queue, is
+/// [`Unsupported`](io::ErrorKind::Unsupported). Edge mode on Windows notices a `WouldBlock` of the stream and of its clones; after
+/// one met elsewhere, of a borrowed std stream say, call [`reregister`](crate::Registrator::reregister).
 ///
 /// # Examples
 ///
@@ -76,8 +77,8 @@ impl TcpStream {
     /// # Platform notes
     ///
     /// A refused connection is an event, not an error of this call, except where the system is certain at once. Windows tries
-    /// several times, about two seconds, before it takes a refusal for an answer; minimio asks it not to for
-    /// addresses of this machine.
+    /// again for about two seconds before it takes a refusal for an answer, on this machine too: a server whose backlog is full
+    /// refuses there, and the next try cures it.
     ///
     /// # Examples
     ///

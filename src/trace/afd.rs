@@ -24,6 +24,7 @@ const ERRORS: &[(i32, &str)] = &[
     (10049, "WSAEADDRNOTAVAIL"),
     (10051, "WSAENETUNREACH"),
     (10055, "WSAENOBUFS"),
+    (10057, "WSAENOTCONN"),
     (10061, "WSAECONNREFUSED"),
     (10065, "WSAEHOSTUNREACH"),
 ];
@@ -167,6 +168,11 @@ impl fmt::Debug for winsock::sockaddr_in {
 impl fmt::Debug for winsock::sockaddr_in6 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = u16::from_be(self.sin6_port);
+        if self.sin6_family == winsock::AF_INET as u16 {
+            // It is one of the other family, in a place with room for both.
+            let address = Ipv4Addr::from(self.sin6_flowinfo.to_ne_bytes());
+            return write!(f, "{{AF_INET, {}:{}}}", address, port);
+        }
         let address = Ipv6Addr::from(self.sin6_addr);
         write!(f, "{{AF_INET6, [{}]:{}}}", address, port)
     }

@@ -6,7 +6,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::mem::size_of;
-use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawHandle, RawSocket};
+use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle, RawSocket};
 use std::ptr;
 
 pub(crate) use ffi::ERROR_INVALID_HANDLE;
@@ -17,10 +17,8 @@ pub(crate) const READ: u32 = ffi::AFD_POLL_RECEIVE | ffi::AFD_POLL_ACCEPT | ffi:
 pub(crate) const WRITE: u32 = ffi::AFD_POLL_SEND;
 /// The peer will send no more.
 pub(crate) const READ_CLOSED: u32 = ffi::AFD_POLL_DISCONNECT;
-/// The connection could not be made, or what else went wrong.
-pub(crate) const ERROR: u32 = ffi::AFD_POLL_CONNECT_FAIL;
-/// Neither reading nor writing is of any use: an error, or a reset by the peer.
-pub(crate) const FAILED: u32 = ERROR | ffi::AFD_POLL_ABORT;
+/// The connection could not be made, or the peer has reset it, or what else went wrong.
+pub(crate) const FAILED: u32 = ffi::AFD_POLL_CONNECT_FAIL | ffi::AFD_POLL_ABORT;
 /// The socket was closed, here.
 pub(crate) const GONE: u32 = ffi::AFD_POLL_LOCAL_CLOSE;
 
@@ -60,7 +58,9 @@ pub(crate) fn open() -> io::Result<OwnedHandle> {
     };
     check_status(status, format_args!("NtCreateFile({NAME})"))?;
     // SAFETY: the handle was just made and nobody else knows it.
-    Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
+    let handle = unsafe { OwnedHandle::from_raw_handle(handle) };
+    silence(&handle)?;
+    Ok(handle)
 }
 
 /// A question about one socket, and the place for the answer. The kernel holds it from `send` until the packet of the answer
@@ -169,7 +169,7 @@ impl Request {
         let Block { iosb, info } = unsafe { self.block.get().read() };
         match iosb.Status {
             ffi::STATUS_CANCELLED => 0,
-            status if status < 0 => ERROR,
+            status if status < 0 => ffi::AFD_POLL_CONNECT_FAIL,
             _ if info.NumberOfHandles == 0 => 0,
             _ => info.Handles[0].Events,
         }
@@ -177,40 +177,16 @@ impl Request {
 }
 
 /// Tells the kernel not to signal the handle itself when an operation on it ends: nobody waits for that.
-///
-/// For a socket it serves as a mark: a new socket does not have it, whatever its number, and no call takes it away.
-pub(crate) fn mark(handle: RawHandle) -> io::Result<()> {
+fn silence(handle: &OwnedHandle) -> io::Result<()> {
+    let handle = handle.as_raw_handle();
     // The other mode, no packet for what ends at once, would lose answers.
     let mode = ffi::FILE_SKIP_SET_EVENT_ON_HANDLE;
-    // SAFETY: the call takes no memory, and a number that is no handle is an error.
+    // SAFETY: the call takes no memory, and the handle is open.
     let ret = unsafe { ffi::SetFileCompletionNotificationModes(handle, mode) };
     check_bool(
         ret,
         format_args!("SetFileCompletionNotificationModes({handle:?}, FILE_SKIP_SET_EVENT_ON_HANDLE)"),
     )
-}
-
-/// Whether `handle` has that mark.
-pub(crate) fn is_marked(handle: RawHandle) -> io::Result<bool> {
-    let mut iosb = ffi::IO_STATUS_BLOCK::default();
-    let mut modes = 0u32;
-    // SAFETY: the kernel writes 4 bytes to `modes` before it returns, and a number that is no handle is an error.
-    let status = unsafe {
-        ffi::NtQueryInformationFile(
-            handle,
-            &mut iosb,
-            ptr::addr_of_mut!(modes).cast(),
-            size_of::<u32>() as u32,
-            ffi::FileIoCompletionNotificationInformation,
-        )
-    };
-    check_status(
-        status,
-        format_args!(
-            "NtQueryInformationFile({handle:?}, [{modes}], FileIoCompletionNotificationInformation)"
-        ),
-    )?;
-    Ok(modes & u32::from(ffi::FILE_SKIP_SET_EVENT_ON_HANDLE) != 0)
 }
 
 /// Calls of the kernel itself return a status whose two highest bits are set if it is an error.
@@ -247,7 +223,6 @@ pub(crate) mod ffi {
     pub const FILE_SHARE_WRITE: u32 = 2;
     pub const FILE_OPEN: u32 = 1;
     pub const FILE_SKIP_SET_EVENT_ON_HANDLE: u8 = 2;
-    pub const FileIoCompletionNotificationInformation: i32 = 41;
 
     pub const IOCTL_AFD_POLL: u32 = 0x12024;
     /// There is something to read.
@@ -370,16 +345,6 @@ pub(crate) mod ffi {
             file: HANDLE,
             request: *mut IO_STATUS_BLOCK,
             iosb: *mut IO_STATUS_BLOCK,
-        ) -> NTSTATUS;
-
-        /// Tells about a file, here a `u32` of the modes set by `SetFileCompletionNotificationModes`. Returns an NTSTATUS.
-        /// <https://learn.microsoft.com/windows-hardware/drivers/ddi/ntifs/nf-ntifs-ntqueryinformationfile>
-        pub fn NtQueryInformationFile(
-            file: HANDLE,
-            iosb: *mut IO_STATUS_BLOCK,
-            information: *mut c_void,
-            length: u32,
-            class: i32,
         ) -> NTSTATUS;
 
         /// The error code of Windows for a status of the kernel.

@@ -7,14 +7,16 @@ use std::fmt;
 use std::io::{self, IoSlice, Write};
 use std::mem::size_of;
 use std::net::{self, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::raw::c_void;
 use std::os::windows::io::{
     AsRawSocket, AsSocket, BorrowedSocket, FromRawSocket, IntoRawSocket, OwnedSocket, RawHandle, RawSocket,
 };
 use std::ptr;
 use std::sync::Once;
 
-/// What can be registered, as it is: std's sockets and minimio's own, `OwnedSocket`, `BorrowedSocket` and references to them;
-/// another crate's socket through `&socket.as_socket()`.
+/// What can be registered, as it is: minimio's own sockets, which are watched in every mode and end their registration when they
+/// are dropped; std's sockets, `OwnedSocket`, `BorrowedSocket`, of which [`register`](crate::Registrator::register) says what to
+/// heed; references to all of them; another crate's socket through `&socket.as_socket()`.
 ///
 /// Registering changes nothing about a source. A socket of std is a blocking one: call `set_nonblocking(true)` before you
 /// register it, or a read that is to go on until `WouldBlock` waits for ever. minimio's own types cannot be got wrong.
@@ -101,13 +103,75 @@ fn query_socket(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
     Ok(answer)
 }
 
+/// What tells a socket from another one that has got its number since: its addresses, as far as it has any. Winsock knows them
+/// without touching the socket, and refuses a number that is closed.
+pub(crate) struct Addresses {
+    peer: Option<ffi::sockaddr_in6>,
+    /// The port of this end, 0 for none.
+    port: u16,
+}
+
+impl Addresses {
+    pub(crate) fn of(socket: RawSocket) -> Addresses {
+        let peer = name(socket, "getpeername", ffi::getpeername);
+        let port = name(socket, "getsockname", ffi::getsockname).map_or(0, |own| own.sin6_port);
+        Addresses { peer: peer.ok(), port }
+    }
+
+    /// Whether `socket` still has them, as far as can be told. One that it did not have before is taken note of.
+    pub(crate) fn are_still_of(&mut self, socket: RawSocket, is_datagram: bool) -> bool {
+        let mut new_peer = None;
+        // That of a datagram socket changes with each `connect`; that of a stream is lost by a reset.
+        if !is_datagram {
+            match (name(socket, "getpeername", ffi::getpeername), self.peer) {
+                (Ok(now), Some(before)) => return now == before,
+                (Ok(now), None) => new_peer = Some(now),
+                (Err(error), _) if error.raw_os_error() == Some(ffi::WSAENOTSOCK) => return false,
+                (Err(_), _) => {}
+            }
+        }
+        let port = match name(socket, "getsockname", ffi::getsockname) {
+            Ok(own) => own.sin6_port,
+            Err(error) if error.raw_os_error() == Some(ffi::WSAENOTSOCK) => return false,
+            Err(_) => 0,
+        };
+        let is_same = self.port == 0 || self.port == port;
+        if is_same {
+            *self = Addresses { peer: self.peer.or(new_peer), port };
+        }
+        is_same
+    }
+}
+
+/// Asks Winsock for one of the two addresses of a socket.
+fn name(
+    socket: RawSocket,
+    call: &str,
+    ask: unsafe extern "system" fn(ffi::SOCKET, *mut c_void, *mut i32) -> i32,
+) -> io::Result<ffi::sockaddr_in6> {
+    let mut address = ffi::sockaddr_in6::default();
+    let mut length = size_of::<ffi::sockaddr_in6>() as i32;
+    // SAFETY: Winsock writes to `address`, whose size it is told.
+    let ret = unsafe { ask(socket, ptr::addr_of_mut!(address).cast(), &mut length) };
+    check_socket(ret, format_args!("{call}({socket:#x}, [{address:?}])"))?;
+    Ok(address)
+}
+
+/// Whether there are no connections on a socket, only messages.
+pub(crate) fn is_datagram(socket: RawSocket) -> bool {
+    let mut kind = 0i32;
+    let mut length = size_of::<i32>() as i32;
+    let value = ptr::addr_of_mut!(kind).cast();
+    // SAFETY: Winsock writes to `kind`, whose size it is told.
+    let ret = unsafe { ffi::getsockopt(socket, ffi::SOL_SOCKET, ffi::SO_TYPE, value, &mut length) };
+    let asked = check_socket(ret, format_args!("getsockopt({socket:#x}, SOL_SOCKET, SO_TYPE, [{kind}])"));
+    asked.is_ok() && kind == ffi::SOCK_DGRAM
+}
+
 /// Begins to connect a new non-blocking socket.
 pub(crate) fn connect(address: SocketAddr) -> io::Result<net::TcpStream> {
     let socket = tcp_socket(&address)?;
     socket.set_nonblocking(true)?;
-    if address.ip().is_loopback() {
-        refuse_fast(&socket);
-    }
     let started = match address {
         SocketAddr::V4(address) => connect_to(&socket, &ffi::sockaddr_in::from(address)),
         SocketAddr::V6(address) => connect_to(&socket, &ffi::sockaddr_in6::from(address)),
@@ -126,32 +190,6 @@ fn connect_to<A: fmt::Debug>(socket: &net::TcpStream, address: &A) -> io::Result
     // SAFETY: both callers pass a socket address of the system, and the length is its own.
     let ret = unsafe { ffi::connect(number, first.cast(), size_of::<A>() as i32) };
     check_socket(ret, format_args!("connect({number:#x}, {address:?})"))
-}
-
-/// Asks Windows to take the first refusal for an answer instead of trying for two seconds. On this machine nobody will begin
-/// to listen in between. If it cannot, it takes longer.
-fn refuse_fast(socket: &net::TcpStream) {
-    let number = socket.as_raw_socket();
-    let parameters = ffi::TCP_INITIAL_RTO_PARAMETERS {
-        Rtt: ffi::TCP_INITIAL_RTO_UNSPECIFIED_RTT,
-        MaxSynRetransmissions: ffi::TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS,
-    };
-    let mut length = 0;
-    // SAFETY: Winsock reads `parameters`, whose size it is told, and writes nothing but `length`.
-    let ret = unsafe {
-        ffi::WSAIoctl(
-            number,
-            ffi::SIO_TCP_INITIAL_RTO,
-            ptr::addr_of!(parameters).cast(),
-            size_of::<ffi::TCP_INITIAL_RTO_PARAMETERS>() as u32,
-            ptr::null_mut(),
-            0,
-            &mut length,
-            ptr::null_mut(),
-            ptr::null_mut(),
-        )
-    };
-    let _ = check_socket(ret, format_args!("WSAIoctl({number:#x}, SIO_TCP_INITIAL_RTO)"));
 }
 
 /// A new TCP socket for `address`, not inherited by child processes.
@@ -304,6 +342,7 @@ pub(crate) mod ffi {
     pub const AF_INET: i32 = 2;
     pub const AF_INET6: i32 = 23;
     pub const SOCK_STREAM: i32 = 1;
+    pub const SOCK_DGRAM: i32 = 2;
     pub const WSA_FLAG_OVERLAPPED: u32 = 0x1;
     pub const WSA_FLAG_NO_HANDLE_INHERIT: u32 = 0x80;
     pub const HANDLE_FLAG_INHERIT: u32 = 0x1;
@@ -311,15 +350,8 @@ pub(crate) mod ffi {
     pub const SIO_BSP_HANDLE_SELECT: u32 = 0x4800_001C;
     pub const SIO_BSP_HANDLE_POLL: u32 = 0x4800_001D;
     pub const SIO_BASE_HANDLE: u32 = 0x4800_0022;
-    pub const SIO_TCP_INITIAL_RTO: u32 = 0x9800_0011;
-    pub const TCP_INITIAL_RTO_UNSPECIFIED_RTT: u16 = u16::MAX;
-    pub const TCP_INITIAL_RTO_NO_SYN_RETRANSMISSIONS: u8 = 0xFE;
-
-    #[repr(C)]
-    pub struct TCP_INITIAL_RTO_PARAMETERS {
-        pub Rtt: u16,
-        pub MaxSynRetransmissions: u8,
-    }
+    pub const SOL_SOCKET: i32 = 0xFFFF;
+    pub const SO_TYPE: i32 = 0x1008;
 
     #[repr(C)]
     pub struct sockaddr_in {
@@ -330,7 +362,9 @@ pub(crate) mod ffi {
         pub sin_zero: [u8; 8],
     }
 
+    /// There is room for an address of the other family in it, which begins with the same two fields.
     #[repr(C)]
+    #[derive(Clone, Copy, Default, PartialEq)]
     pub struct sockaddr_in6 {
         pub sin6_family: u16,
         /// Big-endian.
@@ -341,7 +375,6 @@ pub(crate) mod ffi {
     }
 
     // A wrong layout does not compile.
-    const _: () = assert!(size_of::<TCP_INITIAL_RTO_PARAMETERS>() == 4);
     const _: () = assert!(size_of::<sockaddr_in>() == 16 && size_of::<sockaddr_in6>() == 28);
 
     #[link(name = "kernel32")]
@@ -381,6 +414,19 @@ pub(crate) mod ffi {
         /// Connects, or begins to. Returns 0, -1 with `WSAGetLastError` (`WSAEWOULDBLOCK`) otherwise.
         /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-connect>
         pub fn connect(socket: SOCKET, address: *const c_void, length: i32) -> i32;
+
+        /// The address of the other end. Returns 0, -1 with `WSAGetLastError` (`WSAENOTCONN`) otherwise.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock/nf-winsock-getpeername>
+        pub fn getpeername(socket: SOCKET, address: *mut c_void, length: *mut i32) -> i32;
+
+        /// The address of this end. Returns 0, -1 with `WSAGetLastError` (`WSAEINVAL` if there is none) otherwise.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock/nf-winsock-getsockname>
+        pub fn getsockname(socket: SOCKET, address: *mut c_void, length: *mut i32) -> i32;
+
+        /// Asks for an option, here an `i32`. Returns 0, -1 with `WSAGetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/api/winsock/nf-winsock-getsockopt>
+        pub fn getsockopt(socket: SOCKET, level: i32, name: i32, value: *mut c_void, length: *mut i32)
+            -> i32;
 
         /// Why the last call of this thread failed.
         /// <https://learn.microsoft.com/windows/win32/api/winsock2/nf-winsock2-wsagetlasterror>
