@@ -13,14 +13,14 @@
 //! See:  three clients talk to an echo server, another thread computes, and one answer comes too late. The clients and
 //!       the server take turns on one thread, and yet the code reads from top to bottom, as if it blocked.
 
-use minimio::{Events, Interests, Poll, Registrator, Source, TcpStream, Token};
+use minimio::{Events, Interests, Poll, Registrator, Source, TcpListener, TcpStream, Token};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -254,14 +254,12 @@ impl<S: Source> Drop for Async<S> {
 
 impl Async<TcpListener> {
     fn bind(runtime: &Runtime, address: &str) -> io::Result<Async<TcpListener>> {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Async::new(runtime, listener)
+        Async::new(runtime, TcpListener::bind(address)?)
     }
 
     async fn accept(&self) -> io::Result<Async<TcpStream>> {
         let (stream, _) = self.retry(Interests::READABLE, TcpListener::accept).await?;
-        Async::new(&self.runtime, TcpStream::from_std(stream)?)
+        Async::new(&self.runtime, stream)
     }
 }
 

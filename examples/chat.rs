@@ -9,11 +9,10 @@
 //! bytes that wait for each user is limited, and a user with more is disconnected. And not everything is a socket: the
 //! keyboard is read by a thread that blocks, hands lines over through a channel, and wakes the loop with a `Waker`.
 
-use minimio::{Event, Events, Interests, Poll, Registry, TcpStream, Token, Waker};
+use minimio::{Event, Events, Interests, Poll, Registry, TcpListener, TcpStream, Token, Waker};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
-use std::net::TcpListener;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,15 +47,10 @@ fn main() {
 }
 
 fn serve(address: &str) -> Result<(), String> {
-    let listener = listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
+    let listener = TcpListener::bind(address);
+    let listener = listener.map_err(|error| format!("cannot listen on {}: {}", address, error))?;
     let room = Room::new(listener);
     room.and_then(|mut room| room.run()).map_err(|error| format!("the event queue failed: {}", error))
-}
-
-fn listen(address: &str) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 /// Reads the keyboard on a thread of its own, because that blocks. The channel closes at the end of the input.
@@ -187,7 +181,7 @@ impl Room {
 
     fn accept_one(&mut self) -> io::Result<()> {
         let (stream, _) = self.listener.accept()?;
-        let mut user = User::new(TcpStream::from_std(stream)?);
+        let mut user = User::new(stream);
         self.poll.registry().register(&user.stream, self.next_token, user.asked)?;
         user.send("* welcome, what is your name?");
         self.users.insert(self.next_token, user);

@@ -9,11 +9,11 @@
 //! while bytes are left over, we wait for it to read. A slow reader slows down itself and nobody else, and we never keep
 //! more than one buffer for each client.
 
-use minimio::{Event, Events, Interests, Poll, TcpStream, Token, Waker};
+use minimio::{Event, Events, Interests, Poll, TcpListener, TcpStream, Token, Waker};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{self, TcpListener};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 #[path = "shutdown/ctrl_c.rs"]
@@ -38,15 +38,10 @@ fn main() {
 }
 
 fn serve(address: &str) -> Result<(), String> {
-    let listener = listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
+    let listener = TcpListener::bind(address);
+    let listener = listener.map_err(|error| format!("cannot listen on {}: {}", address, error))?;
     let server = Server::new(listener);
     server.and_then(|mut server| server.run()).map_err(|error| format!("the event queue failed: {}", error))
-}
-
-fn listen(address: &str) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 struct Server {
@@ -120,8 +115,7 @@ impl Server {
         self.poll.registry().reregister(&self.listener, LISTENER, Interests::READABLE)
     }
 
-    fn add_client(&mut self, stream: net::TcpStream, peer: net::SocketAddr) -> io::Result<()> {
-        let stream = TcpStream::from_std(stream)?;
+    fn add_client(&mut self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         // Send each line at once. If the client is already gone, its first event will say so.
         let _ = stream.set_nodelay(true);
         let token = self.next_token;
