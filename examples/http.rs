@@ -10,11 +10,11 @@
 //! go out. It stops wherever the next step would block and goes on at the next event. Every buffer has a limit:
 //! while answers wait for a client to read them, no further request of this client is looked at.
 
-use minimio::{Event, Events, Interests, Poll, Registry, TcpStream, Token, Waker};
+use minimio::{Event, Events, Interests, Poll, Registry, TcpListener, TcpStream, Token, Waker};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::str;
 use std::time::{Duration, Instant};
 
@@ -54,15 +54,10 @@ fn main() {
 }
 
 fn serve(address: &str) -> Result<(), String> {
-    let listener = listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
+    let listener = TcpListener::bind(address);
+    let listener = listener.map_err(|error| format!("cannot listen on {}: {}", address, error))?;
     let server = Server::new(listener);
     server.and_then(|mut server| server.run()).map_err(|error| format!("the event queue failed: {}", error))
-}
-
-fn listen(address: &str) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 // ---- The server: who is there, and whose turn it is ----
@@ -140,7 +135,6 @@ impl Server {
 
     fn accept_one(&mut self, now: Instant) -> io::Result<()> {
         let (stream, _) = self.listener.accept()?;
-        let stream = TcpStream::from_std(stream)?;
         // An answer is one write, so there is nothing to gather. Should the client be gone already, its event says so.
         let _ = stream.set_nodelay(true);
         let client = Client::new(stream, now);

@@ -13,11 +13,11 @@
 //!
 //! One buffer serves all connections, for only one of them is read at a time. A pair that has nothing waiting costs no memory.
 
-use minimio::{Event, Events, Interests, Poll, Registry, TcpStream, Token, Waker};
+use minimio::{Event, Events, Interests, Poll, Registry, TcpListener, TcpStream, Token, Waker};
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 #[path = "shutdown/ctrl_c.rs"]
@@ -47,15 +47,10 @@ fn main() {
 fn serve(address: &str, target: &str) -> Result<(), String> {
     // A name is looked up once, here, for that may take its time.
     let targets = target.to_socket_addrs().map_err(|error| format!("cannot go to {}: {}", target, error))?;
-    let listener = listen(address).map_err(|error| format!("cannot listen on {}: {}", address, error))?;
+    let listener = TcpListener::bind(address);
+    let listener = listener.map_err(|error| format!("cannot listen on {}: {}", address, error))?;
     let proxy = Proxy::new(listener, targets.collect());
     proxy.and_then(|mut proxy| proxy.run()).map_err(|error| format!("the event queue failed: {}", error))
-}
-
-fn listen(address: &str) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 struct Proxy {
@@ -135,7 +130,7 @@ impl Proxy {
 
     fn accept_one(&mut self) -> io::Result<()> {
         let (client, peer) = self.listener.accept()?;
-        let client = Side::new(TcpStream::from_std(client)?, self.next_token);
+        let client = Side::new(client, self.next_token);
         say(format_args!("{}: {} came", self.next_token, peer));
         let mut pair = Pair::new(client, self.targets.clone());
         match pair.connect(self.poll.registry()) {
