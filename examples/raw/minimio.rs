@@ -1,7 +1,6 @@
-use minimio::{Events, Interests, Poll, TcpStream, Token};
+use minimio::{Events, Interests, Poll, TcpListener, TcpStream, Token};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Result, Write};
-use std::net::{self, TcpListener};
 
 /// The listener's token. Clients count up from here, and no token is given twice: one that
 /// is left over in a batch of events cannot be taken for that of a newer client.
@@ -32,7 +31,6 @@ struct Client {
 
 impl Server {
     fn new(listener: TcpListener) -> Result<Server> {
-        listener.set_nonblocking(true)?;
         let poll = Poll::new()?;
         poll.registry().register(&listener, LISTENER, Interests::READABLE | Interests::LEVEL)?;
         let events = Events::with_capacity(64);
@@ -62,8 +60,7 @@ impl Server {
         }
     }
 
-    fn welcome(&mut self, stream: net::TcpStream) -> Result<()> {
-        let stream = TcpStream::from_std(stream)?; // does not block from here on
+    fn welcome(&mut self, stream: TcpStream) -> Result<()> {
         let token = self.newest + 1;
         let client = Client { stream, pending: Vec::new() };
         self.poll.registry().register(&client.stream, token, client.waits_for())?;
