@@ -146,9 +146,46 @@ def check_layout(place, name, text, prose):
         wrong(place, "does not open with its question, in italics")
     if len(re.findall(r"!\[[^\]]{10,}\]\[", prose)) < 2:
         wrong(place, "fewer than two pictures, or one without a description")
+    if (ROOT / "examples/workshop/steps_unix.rs").exists():
+        line = workshop(name)
+        if re.findall(r"^\*Workshop.*", text, re.M) != ([line] if line else []):
+            wrong(place, f"about the workshop it should say: {line or 'nothing'}")
     challenges = text.partition("\n# Challenges\n")[2]
     if "**Try it.**" not in challenges or "**Think.**" not in challenges:
         wrong(place, "no “# Challenges” with **Try it.** and **Think.**")
+
+
+def in_words(numbers):
+    """Step 7; steps 1 and 2; steps 1 to 4 and 6 to 10."""
+    runs = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    words = []
+    for first, last in runs:
+        words += [f"{first}"] if first == last else [f"{first}", f"{last}"] if last == first + 1 else [f"{first} to {last}"]
+    listed = " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+    return ("steps " if len(numbers) > 1 else "step ") + listed
+
+
+def steps_of(file, name):
+    """The steps of the workshop that send the reader to a chapter."""
+    text = (ROOT / "examples/workshop" / file).read_text()
+    text = text.replace("CHAPTER", '"ch04_epoll", "ch05_kqueue"')
+    lists = re.findall(r"chapters: &\[(.*?)\]", text, re.S)
+    return {number for number, chapters in enumerate(lists, 1) if f'"{name[:-3]}"' in chapters}
+
+
+def workshop(name):
+    """The line that a chapter has about the workshop, or nothing."""
+    unix, windows = steps_of("steps_unix.rs", name), steps_of("steps_windows.rs", name)
+    if unix == windows:
+        return f"*Workshop: {in_words(unix)}.*" if unix else ""
+    parts = [in_words(unix)] if unix else []
+    parts += [f"on Windows {in_words(windows)}"] if windows and name[:4] not in ("ch04", "ch05") else []
+    return f"*Workshop: {', '.join(parts)}.*"
 
 
 def text():

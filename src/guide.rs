@@ -15,7 +15,7 @@
 //
 //     # 4. epoll                         number and title
 //     *Which list …?*                    the question that the chapter answers, then the answer in a paragraph
-//     *Workshop: steps 1 to 4.*          which steps of the workshop go with it, if any do
+//     *Workshop: steps 1 to 4.*          the steps of the workshop that send the reader here, if any do
 //     # A section …                      two pictures at least, each drawn for one question; listings are whole programs
 //                                        without hidden lines; what one prints follows in a block marked `text`
 //     # Challenges                       **Try it.** a change to a listing, and what to look for

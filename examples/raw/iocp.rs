@@ -74,7 +74,7 @@ impl Server {
             }
         });
         if let Err(error) = next {
-            println!("client {}: {}", number, error); // and it was dropped where that was noticed
+            println!("client {}: {}", number, error); // it is dropped already
         }
         Ok(())
     }
