@@ -57,8 +57,9 @@ HOST = {
     ],
 }
 
-# Numbers and types of the host in tests: text from which on the next `target_os = "linux"` is true.
+# Numbers and types of the host in tests and examples: text from which on the next `target_os = "linux"` is true.
 NUMBERS = {
+    "examples/workshop/steps_unix.rs": ["const RLIMIT_NOFILE: c_int ="],
     "tests/util/mod.rs": ["const FEW: bool ="],
     "tests/unix.rs": ["const SIGUSR1: c_int =", "const SIGUSR2: c_int ="],
     "tests/limit.rs": ["use util::*;\n", "#[cfg(not(any(", "const RLIMIT_NOFILE: c_int ="],
