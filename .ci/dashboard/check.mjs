@@ -41,18 +41,31 @@ try {
   await live(page);
   await page.screenshot({ path: pictures + "first-step.png" });
   assert.equal(await page.locator("#steps button").count(), 11);
+  const chapters = new Set();
   for (let number = 0; number < 11; number++) {
     await doLesson(page, number);
     await page.screenshot({ path: `${pictures}lesson-${String(number).padStart(2, "0")}.png` });
     const chapter = page.locator("#lesson-why a");
-    const answer = await page.request.get(server.url + await chapter.getAttribute("href"));
-    assert.ok(answer.ok() && (await answer.text()).startsWith("# "), `the chapter of lesson ${number}`);
+    chapters.add(await chapter.getAttribute("href"));
   }
   assert.equal(await page.locator("#steps button.done").count(), 11);
   await page.reload();
   await live(page);
   assert.equal(await page.locator("#steps button.done").count(), 11, "what was done is remembered");
   done("all lessons");
+
+  // The chapters that they lead to.
+  for (const path of chapters) {
+    const chapter = await open(dark, path);
+    await until(`${path} is there`, () => chapter.locator("h2").count());
+    const broken = await chapter.locator("img").evaluateAll(images => Promise.all(images.map(image => image.decode().then(() => "", () => image.src))));
+    assert.deepEqual(broken.filter(src => src), [], path);
+    assert.doesNotMatch(await chapter.locator("main").innerText(), /\]\[|^#+ /m, `${path} is read to the end`);
+    await axe(chapter, path);
+    await chapter.screenshot({ path: pictures + path.slice(7) + ".png", fullPage: true });
+    await chapter.close();
+  }
+  done("the chapters");
 
   // The comparison: all read the same in the end.
   await page.locator("#compare").click();

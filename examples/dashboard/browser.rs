@@ -1,8 +1,7 @@
 //! One connection of a browser: a small HTTP server that never blocks.
 
 use minimio::{Interests, TcpStream};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net;
+use std::io::{ErrorKind, Read, Write};
 
 /// The most bytes of a request.
 const MAX_REQUEST: usize = 8 * 1024;
@@ -32,10 +31,9 @@ pub struct Request {
 }
 
 impl Browser {
-    pub fn new(stream: net::TcpStream) -> io::Result<Browser> {
-        let stream = TcpStream::from_std(stream)?;
+    pub fn new(stream: TcpStream) -> Browser {
         let _ = stream.set_nodelay(true);
-        Ok(Browser {
+        Browser {
             stream,
             input: Vec::new(),
             output: Vec::new(),
@@ -43,7 +41,7 @@ impl Browser {
             is_closing: false,
             is_gone: false,
             asked: Interests::READABLE | Interests::LEVEL,
-        })
+        }
     }
 
     /// `WRITABLE` only while something waits, and no further request until then. A tab makes no more requests; it is

@@ -43,9 +43,9 @@ pub enum Outcome {
 }
 
 impl Connection {
-    pub fn new(stream: net::TcpStream, arrival: Arrival) -> io::Result<Connection> {
-        Ok(Connection {
-            stream: TcpStream::from_std(stream)?,
+    pub fn new(stream: TcpStream, arrival: Arrival) -> Connection {
+        Connection {
+            stream,
             mode: arrival.mode,
             by_hand: arrival.by_hand,
             armed: true,
@@ -55,7 +55,7 @@ impl Connection {
             is_at_end: false,
             yours: Some(arrival.yours),
             half_closed: false,
-        })
+        }
     }
 
     /// What to register for. `WRITABLE` only while something waits to be written: an idle connection is always writable.

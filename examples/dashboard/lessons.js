@@ -26,7 +26,7 @@ const LESSONS = [
     ],
     look: "In the list of polls: how long the thread slept, and how short it was awake.",
     why: "Nobody asked the connection again and again whether it had something. The kernel noticed when the bytes came, and woke the thread. The event carries the token, a number the program chose when it registered the connection, so it knows which one to read. One thread can watch a hundred thousand connections like that.",
-    chapter: ["readiness", "Readiness and completion"],
+    chapter: ["ch03_readiness_completion", "Readiness and completion"],
   },
   {
     title: "Level-triggered: why do the polls not stop?",
@@ -39,7 +39,7 @@ const LESSONS = [
     ],
     look: "Inside the kernel: the entry stays on the right. The loop pauses a quarter of a second between these polls so that you can watch; a real one would make several hundred thousand of them each second.",
     why: "Level-triggered means: an event from every poll for as long as the source is ready. Unread bytes keep it ready. That is forgiving. Read only a part, and the next poll reminds you of the rest. But whatever you leave unread, or writable without having anything to write, keeps your loop awake.",
-    chapter: ["modes", "One-shot, level, edge"],
+    chapter: ["ch09_modes", "One-shot, level, edge"],
   },
   {
     title: "Edge-triggered: the same bytes, one event",
@@ -54,7 +54,7 @@ const LESSONS = [
     ],
     look: "Inside the kernel: the entry leaves the right side although nothing was read.",
     why: "Edge-triggered means: an event each time something new comes. It is told once, so read until the read says <b>WouldBlock</b>. If you stop earlier and nothing more comes, nobody reminds you of the rest. In return a busy connection costs fewer system calls.",
-    chapter: ["modes", "One-shot, level, edge"],
+    chapter: ["ch09_modes", "One-shot, level, edge"],
   },
   {
     title: "One-shot: arm it late. Was anything lost?",
@@ -70,7 +70,7 @@ const LESSONS = [
     ],
     look: "Between the second Send and Re-arm no poll reports this connection.",
     why: "Bytes wait in the socket, not in the event. Arming looks at the socket anew, so whatever came in between is reported then. Because a disarmed source is silent, the thread that got its event owns it alone. That is what you want when several threads share the work.",
-    chapter: ["modes", "One-shot, level, edge"],
+    chapter: ["ch09_modes", "One-shot, level, edge"],
   },
   {
     title: "Three modes side by side",
@@ -81,7 +81,7 @@ const LESSONS = [
     ],
     look: "Follow each row from left to right. All three read the same number of bytes in the end.",
     why: "No mode loses data; they differ in how often they tell you. <b>Level</b> repeats itself until you have read. <b>Edge</b> speaks once for each arrival. <b>One-shot</b> speaks once, and waits until you arm it.",
-    chapter: ["modes", "One-shot, level, edge"],
+    chapter: ["ch09_modes", "One-shot, level, edge"],
   },
   {
     title: "Half-close: can you still answer?",
@@ -97,7 +97,7 @@ const LESSONS = [
     ],
     look: "<b>read-closed</b> without <b>write-closed</b>. Only one direction has ended.",
     why: "A client that has sent its whole request may half-close and then wait for the answer. If you take that for “the client is gone”, you drop its answer. The end of the stream counts as readable, because a read will not block: it returns 0.",
-    chapter: ["hard-parts", "The hard parts"],
+    chapter: ["ch11_hard_parts", "The hard parts"],
   },
   {
     title: "Reset: what does an error look like?",
@@ -110,7 +110,7 @@ const LESSONS = [
     ],
     look: "The word <b>error</b>, and both directions closed. (macOS and the BSDs send this reset only in answer to the next write.)",
     why: "A reset is final: what was on its way is lost, in both directions. It still counts as readable, and as writable if you asked for that, so that nobody sleeps through it. The event is only the hint. The read or write tells you what happened.",
-    chapter: ["hard-parts", "The hard parts"],
+    chapter: ["ch11_hard_parts", "The hard parts"],
   },
   {
     title: "Refused: a connection that fails later",
@@ -122,7 +122,7 @@ const LESSONS = [
     ],
     look: "The words of the event: <b>writable</b>, and <b>error</b>. Windows tries for two seconds before it gives up.",
     why: "Register for <b>WRITABLE</b> and wait. The event comes when the connection stands or has failed, and <b>take_error</b> says which. The connect itself is not called again.",
-    chapter: ["hard-parts", "The hard parts"],
+    chapter: ["ch11_hard_parts", "The hard parts"],
   },
   {
     title: "A slow reader: when is there room again?",
@@ -136,7 +136,7 @@ const LESSONS = [
     ],
     look: "How many bytes fit, and that <b>WRITABLE</b> is on the interest list only while the loop waits for room.",
     why: "A full buffer says <b>WouldBlock</b>. You keep the rest, register for <b>WRITABLE</b> and go on with other work. The kernel waits until there is a good deal of room, so you are not woken for every byte. When nothing is left to write, drop <b>WRITABLE</b>: an idle connection is always writable, and would keep the loop awake.",
-    chapter: ["hard-parts", "The hard parts"],
+    chapter: ["ch11_hard_parts", "The hard parts"],
   },
   {
     title: "Three wakes, one event",
@@ -147,7 +147,7 @@ const LESSONS = [
     ],
     look: "Three calls of <b>wake()</b>, but a single event.",
     why: "A wake means “look, there is news”, not “here is one piece of news”. Wakes between two polls become one event, and none is lost. So put the work into a queue, wake, and let the loop empty the whole queue.",
-    chapter: ["threads", "Other threads, wakers, closing"],
+    chapter: ["ch10_threads", "Other threads, wakers, closing"],
   },
   {
     title: "A poll without an event",
@@ -158,7 +158,7 @@ const LESSONS = [
     ],
     look: "“no event: time is up”, and how exactly the second was kept.",
     why: "The queue knows no timers, but a poll takes a timeout, and that is enough. Sleep until the nearest of your timers, and look at the clock afterwards. A timeout is rounded up, never down, or the loop would spin for the last fraction of a millisecond.",
-    chapter: ["threads", "Other threads, wakers, closing"],
+    chapter: ["ch10_threads", "Other threads, wakers, closing"],
   },
 ];
 

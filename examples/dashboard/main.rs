@@ -4,7 +4,7 @@
 //!       cargo run --example dashboard -- ADDRESS   listens there; port 0 takes any that is free
 //! See:  each poll as it returns: how long it slept, its events with their tokens and readiness words, what the loop did
 //!       about them, and what became of the kernel's lists. The buttons open connections in each mode, send, half-close,
-//!       reset and wake; the lessons say which to press and why the queue answers as it does. No network is needed.
+//!       reset and wake; the lessons say which to press and why the queue answers as it does. No network is needed. Ctrl-C ends it.
 //!
 //! How it works: a tab asks for `/events` and gets an answer that never ends, one message for each poll (server-sent
 //! events). Buttons are requests as well, so they show up in the picture themselves. To write a message makes no event,
@@ -14,14 +14,16 @@
 
 mod browser;
 mod connection;
+#[path = "../shutdown/ctrl_c.rs"]
+mod ctrl_c;
 
 use browser::{answer, Browser, Request};
 use connection::{Arrival, Connection, Outcome};
-use minimio::{Event, Events, Interests, Poll, Source, TcpStream, Token, Waker};
+use minimio::{Event, Events, Interests, Poll, Source, TcpListener, TcpStream, Token, Waker};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
-use std::net::{self, SocketAddr, TcpListener};
+use std::net::{self, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,7 +31,8 @@ use std::time::{Duration, Instant, SystemTime};
 const WEB_LISTENER: Token = 1;
 const PRACTICE_LISTENER: Token = 2;
 const WAKER: Token = 3;
-const FIRST_FREE: Token = 4;
+const CTRL_C: Token = 4;
+const FIRST_FREE: Token = 5;
 
 /// The most connections to practice with.
 const MAX_CONNECTIONS: usize = 12;
@@ -45,6 +48,7 @@ const MAX_UNREAD: u32 = 40;
 /// How long to leave the listeners alone after one failed, for instance because all descriptors are in use.
 const REST: Duration = Duration::from_millis(100);
 
+const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 const SYSTEM: &str = if cfg!(windows) {
@@ -78,7 +82,6 @@ fn serve(address: &str) -> Result<(), String> {
 
 fn listen(address: &str) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
     say(format_args!("listening on http://{}", listener.local_addr()?));
     Ok(listener)
 }
@@ -141,13 +144,13 @@ struct Dashboard {
 impl Dashboard {
     fn new(web_listener: TcpListener) -> io::Result<Dashboard> {
         let practice_listener = TcpListener::bind("127.0.0.1:0")?;
-        practice_listener.set_nonblocking(true)?;
         let poll = Poll::new()?;
-        let waker = Waker::new(&poll.registrator(), WAKER)?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
         let mut queue = Queue { poll, diary: Vec::new(), counts: HashMap::new() };
         // One-shot: when accepting fails, a listener can be left as it is, and it stays silent.
         queue.register(&web_listener, WEB_LISTENER, Interests::READABLE)?;
         queue.register(&practice_listener, PRACTICE_LISTENER, Interests::READABLE)?;
+        ctrl_c::wakes(Waker::new(queue.poll.registry(), CTRL_C)?)?;
         let born = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Ok(Dashboard {
             queue,
@@ -183,6 +186,10 @@ impl Dashboard {
 
             let seen: Vec<String> = events.iter().map(|event| self.describe(event)).collect();
             for event in &events {
+                if event.id() == CTRL_C {
+                    say("good-bye: the page will say that the connection is lost");
+                    return Ok(());
+                }
                 *self.queue.counts.entry(event.id()).or_insert(0) += 1;
                 self.handle(event)?;
             }
@@ -251,8 +258,8 @@ impl Dashboard {
         }
     }
 
-    fn add_browser(&mut self, stream: net::TcpStream, token: Token) -> io::Result<()> {
-        let browser = Browser::new(stream)?;
+    fn add_browser(&mut self, stream: TcpStream, token: Token) -> io::Result<()> {
+        let browser = Browser::new(stream);
         self.queue.register(&browser.stream, token, browser.asked)?;
         self.browsers.insert(token, browser);
         Ok(())
@@ -298,13 +305,13 @@ impl Dashboard {
     fn answer(&mut self, token: Token, request: &Request) -> String {
         let refused = |status, reason: &str| answer(status, "text/plain; charset=utf-8", reason);
         match (request.method.as_str(), request.path.as_str()) {
-            ("GET", "/") => answer("200 OK", "text/html; charset=utf-8", include_str!("page.html")),
+            ("GET", "/") => answer("200 OK", HTML, include_str!("page.html")),
             ("GET", "/page.css") => answer("200 OK", "text/css; charset=utf-8", include_str!("page.css")),
             ("GET", "/lessons.js") => answer("200 OK", JAVASCRIPT, include_str!("lessons.js")),
             ("GET", "/page.js") => answer("200 OK", JAVASCRIPT, include_str!("page.js")),
             ("GET", "/events") => self.begin_stream(token),
-            ("GET", path) => match path.strip_prefix("/guide/").and_then(chapter) {
-                Some(chapter) => answer("200 OK", "text/plain; charset=utf-8", chapter),
+            ("GET", path) => match path.strip_prefix("/guide/").and_then(guide) {
+                Some((kind, text)) => answer("200 OK", kind, &text),
                 None => refused("404 Not Found", "there is no such page\n"),
             },
             ("POST", _) if request.is_foreign => {
@@ -454,8 +461,8 @@ impl Dashboard {
         }
     }
 
-    fn add_connection(&mut self, stream: net::TcpStream, arrival: Arrival, token: Token) -> io::Result<()> {
-        let connection = Connection::new(stream, arrival)?;
+    fn add_connection(&mut self, stream: TcpStream, arrival: Arrival, token: Token) -> io::Result<()> {
+        let connection = Connection::new(stream, arrival);
         self.queue.register(&connection.stream, token, connection.interests())?;
         self.connections.insert(token, connection);
         Ok(())
@@ -603,6 +610,7 @@ impl Dashboard {
             WEB_LISTENER => "web listener",
             PRACTICE_LISTENER => "practice listener",
             WAKER => "waker",
+            CTRL_C => "Ctrl-C",
             _ if self.connections.contains_key(&token) => "connection",
             _ if self.attempts.contains_key(&token) => "attempt",
             _ => match self.browsers.get(&token) {
@@ -628,8 +636,8 @@ impl Dashboard {
             )
         };
         let listens = Some(Interests::READABLE);
-        let mut rows =
-            vec![row(WEB_LISTENER, listens, ""), row(PRACTICE_LISTENER, listens, ""), row(WAKER, None, "")];
+        let mut rows = vec![row(WEB_LISTENER, listens, ""), row(PRACTICE_LISTENER, listens, "")];
+        rows.extend([row(WAKER, None, ""), row(CTRL_C, None, "")]);
         for (token, browser) in &self.browsers {
             rows.push(row(*token, Some(browser.asked), ""));
         }
@@ -724,18 +732,24 @@ fn kernel_masks(_: &Poll) -> HashMap<Token, u32> {
     HashMap::new()
 }
 
-/// The chapters that the lessons lead to, as text.
-fn chapter(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "readiness" => include_str!("../../src/guide/ch03_readiness_completion.md"),
-        "epoll" => include_str!("../../src/guide/ch04_epoll.md"),
-        "kqueue" => include_str!("../../src/guide/ch05_kqueue.md"),
-        "afd" => include_str!("../../src/guide/ch07_afd.md"),
-        "modes" => include_str!("../../src/guide/ch09_modes.md"),
-        "threads" => include_str!("../../src/guide/ch10_threads.md"),
-        "hard-parts" => include_str!("../../src/guide/ch11_hard_parts.md"),
+/// A file of the guide: its type and its text. Chapters and their pictures are read from the source of this crate when
+/// somebody asks; a regular file is always ready, so no queue could wait for it.
+fn guide(name: &str) -> Option<(&'static str, String)> {
+    let is_plain = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        !part.is_empty() && part.bytes().all(allowed)
+    };
+    let (kind, stem) = match (name.strip_suffix(".md"), name.strip_suffix(".svg")) {
+        (Some(chapter), _) => ("text/plain; charset=utf-8", chapter),
+        (_, Some(picture)) => ("image/svg+xml", picture.strip_prefix("pictures/")?),
+        _ if is_plain(name) => return Some((HTML, include_str!("chapter.html").to_string())),
         _ => return None,
-    })
+    };
+    if !is_plain(stem) {
+        return None;
+    }
+    let text = std::fs::read_to_string(format!("{}/src/guide/{}", env!("CARGO_MANIFEST_DIR"), name));
+    text.ok().map(|text| (kind, text))
 }
 
 /// A string as JSON has it.

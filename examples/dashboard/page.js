@@ -271,7 +271,7 @@ function showKernel(poll) {
     }
   }
   if (!get("others").childElementCount) {
-    const others = [1, 2, 3].map(rowOf).filter(row => row);
+    const others = [1, 2, 3, 4].map(rowOf).filter(row => row);
     get("others").append(...others.map(row => make("span", "", badge(row.token, row.who === "waker"), row.who)), make("span"));
   }
   const browsers = state.rows.filter(row => /browser|tab/.test(row.who)).length;
