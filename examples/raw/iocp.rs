@@ -61,7 +61,10 @@ impl Server {
         }
         let next = result.and_then(|bytes| match client.doing {
             Doing::Accept => self.welcome(client),
-            Doing::Receive if bytes == 0 => Ok(println!("client {}: goodbye", number)),
+            Doing::Receive if bytes == 0 => {
+                println!("client {}: goodbye", number);
+                Ok(())
+            }
             Doing::Receive => client.send(0, bytes),
             Doing::Send => {
                 client.start += bytes;
