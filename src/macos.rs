@@ -14,12 +14,12 @@
 //! Every change asks for a receipt, and there is room for the receipts alone: so one that fails does not stop the
 //! others, and no event is carried off by a call that is not a poll.
 //!
-//! One thing the kernel does not do. A one-shot source is to be silent after one report, but its other knote is still
-//! armed, and `select` has to delete that one. By then another thread may have registered the source anew, or closed
-//! it and registered another one under the same descriptor, and must keep what it got. So each registration has a
+//! Two things the kernel does not do. While `select` takes a report out, another thread may register the source anew, or
+//! close it and register another one under the same descriptor: the report is out of date then. So each registration has a
 //! number. The kernel keeps the number, and a table of ours, by descriptor, says which is the newest and what its token is.
-//! To register and to go through a batch of events exclude each other: what comes under another number than the newest
-//! is out of date and dropped, and what comes under the newest is nobody else's.
+//! To register and to go through a batch of events exclude each other, and what comes under another number than the
+//! newest is dropped. And a one-shot source is to be silent after one report, but its other knote is still armed. The table
+//! remembers that the source was reported, and what the other knote says in a later batch is dropped as well.
 //!
 //! To end a wait from outside there is `EVFILT_USER`, a knote about nothing, which answers when somebody triggers it.
 //! The queue has one, its bell, for closing and for all wakers; a waker is a token and a mark that it rang.
@@ -30,10 +30,12 @@ use crate::wait::wait;
 use crate::{closed, not_registered, Events, Interests, Token};
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::{size_of, ManuallyDrop};
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::raw::{c_int, c_long};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process;
@@ -57,6 +59,12 @@ const MAX_CHANGES: usize = 4;
 /// The number that the bell is registered with. Those of sources begin at 1.
 const BELL: usize = 0;
 
+/// The knotes that a source may have.
+const KNOTES: [ffi::filter_t; 2] = [ffi::EVFILT_READ, ffi::EVFILT_WRITE];
+
+/// In an event: what both knotes would say. The kernel has no such filter.
+const BOTH: ffi::filter_t = 99;
+
 /// What the selector, its registrators and its wakers share.
 pub(crate) struct Queue {
     kqueue: ManuallyDrop<OwnedFd>,
@@ -77,21 +85,40 @@ struct Table {
     /// By descriptor. One that was closed leaves its last registration behind, until its number is used again.
     registrations: Vec<Registration>,
     last_number: usize,
-    /// Other knotes to delete, while a batch is gone through. Kept for its memory.
-    others: Vec<ffi::kevent>,
+    /// Counts the batches of events.
+    batch: usize,
     /// Of all wakers, and of those that are gone but still owe their event.
     wakes: VecDeque<Arc<Wake>>,
 }
 
 /// The newest registration of a descriptor.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Registration {
     number: usize,
     token: Token,
-    /// How many of its knotes are one-shot and were not reported yet.
-    armed: u8,
-    /// Its read knote stands in for the write knote.
-    is_broken_pipe: bool,
+    interests: Interests,
+    /// A pipe that was asked for writing: its read knote says, for both directions, that the other end is gone.
+    is_pipe: bool,
+    /// The batch of events that it was last part of, 0 for none.
+    reported_in: usize,
+}
+
+/// In a place of the table that was never used.
+const NOTHING: Registration =
+    Registration { number: BELL, token: 0, interests: Interests::READABLE, is_pipe: false, reported_in: 0 };
+
+impl Registration {
+    /// Adds its knotes: the first one or both of these.
+    fn adds(&self, fd: usize) -> ([ffi::kevent; 2], usize) {
+        let is_spent = self.interests.is_oneshot() && self.reported_in != 0;
+        let flags = ffi::EV_ADD | mode(self.interests) | if is_spent { ffi::EV_DISABLE } else { 0 };
+        let [read, write] = KNOTES.map(|filter| change(fd, filter, flags, self.number));
+        match (self.interests.is_readable() || self.is_pipe, self.interests.is_writable()) {
+            (true, true) => ([read, write], 2),
+            (true, false) => ([read, write], 1),
+            (false, _) => ([write, read], 1),
+        }
+    }
 }
 
 impl Table {
@@ -102,39 +129,31 @@ impl Table {
 
     fn set(&mut self, fd: usize, registration: Registration) {
         if self.registrations.len() <= fd {
-            self.registrations.resize(fd + 1, Registration::default());
+            self.registrations.resize(fd + 1, NOTHING);
         }
         self.registrations[fd] = registration;
     }
 
     /// Makes of a record what the poll reports, or says that it is out of date.
     fn translate(&mut self, record: &mut ffi::kevent) -> bool {
-        match self.registrations.get_mut(record.ident) {
-            Some(newest) if newest.number == record.udata => {
-                newest.armed = newest.armed.saturating_sub(1);
-                record.udata = newest.token;
-                if newest.is_broken_pipe {
-                    record.filter = ffi::EVFILT_WRITE;
-                }
-                true
-            }
-            _ => false,
+        let newest = match self.registrations.get_mut(record.ident) {
+            Some(newest) if newest.number == record.udata => newest,
+            _ => return false,
+        };
+        let was_reported = newest.reported_in != 0 && newest.reported_in != self.batch;
+        if was_reported && newest.interests.is_oneshot() {
+            return false;
         }
-    }
-
-    /// After the whole batch was translated: deletes come of the sources that are half reported.
-    fn find_others(&mut self, events: &Events) {
-        self.others.clear();
-        for Event { record } in events {
-            let reported = &mut self.registrations[record.ident];
-            if reported.armed > 0 {
-                reported.armed = 0;
-                let other =
-                    if record.filter == ffi::EVFILT_READ { ffi::EVFILT_WRITE } else { ffi::EVFILT_READ };
-                let delete = change(record.ident, other, ffi::EV_DELETE, reported.number);
-                self.others.push(delete);
-            }
+        newest.reported_in = self.batch;
+        record.udata = newest.token;
+        if newest.is_pipe && record.filter == ffi::EVFILT_READ {
+            record.filter = match (newest.interests.is_readable(), record.flags & ffi::EV_EOF != 0) {
+                (true, true) => BOTH,
+                (true, false) => ffi::EVFILT_READ,
+                (false, _) => ffi::EVFILT_WRITE,
+            };
         }
+        true
     }
 }
 
@@ -200,33 +219,30 @@ impl Queue {
 
     /// Makes of what the kernel has written what the poll delivers: without the bell and what is out of date, and with tokens
     /// in place of numbers.
-    fn sift(&self, events: &mut Events) -> io::Result<()> {
+    fn sift(&self, events: &mut Events) {
         let mut table = self.table();
+        table.batch = table.batch.wrapping_add(1).max(1);
         let mut rang = false;
         events.retain_mut(|event| {
             let is_bell = event.record.udata == BELL;
             rang |= is_bell;
             !is_bell && table.translate(&mut event.record)
         });
-        table.find_others(events);
-        for deletes in table.others.chunks(MAX_CHANGES) {
-            // One that is gone already was closed.
-            self.control(deletes)?;
-        }
         if rang {
-            self.answer(&mut table.wakes, events)?;
+            self.answer(&mut table.wakes, events);
         }
-        Ok(())
     }
 
     /// Adds the events of the wakers that rang.
-    fn answer(&self, wakes: &mut VecDeque<Arc<Wake>>, events: &mut Events) -> io::Result<()> {
+    fn answer(&self, wakes: &mut VecDeque<Arc<Wake>>, events: &mut Events) {
         self.bell.silence();
         for _ in 0..wakes.len() {
             if events.len() == events.capacity() {
-                // The others come with the next poll, which begins with them.
-                let is_short = wakes.iter().any(|wake| wake.is_pending());
-                return if is_short { self.ring() } else { Ok(()) };
+                // The others come with the next poll, which begins with them. What fits is delivered in any case.
+                if wakes.iter().any(|wake| wake.is_pending()) {
+                    let _ = self.ring();
+                }
+                return;
             }
             if let Some(mut wake) = wakes.pop_front() {
                 // Asked first: once nobody else has it, nobody can wake any more.
@@ -242,7 +258,6 @@ impl Queue {
                 }
             }
         }
-        Ok(())
     }
 
     /// Ends the current wait, or the next one. Never blocks.
@@ -351,7 +366,7 @@ impl Selector {
             if events.is_empty() {
                 return Ok(());
             }
-            queue.sift(events)?;
+            queue.sift(events);
             if !events.is_empty() {
                 return Ok(());
             }
@@ -451,7 +466,7 @@ impl Registrator {
             return Err(closed());
         }
         let _table = self.queue.table();
-        let errors = self.queue.control(&deletes(source.as_fd()))?;
+        let errors = self.queue.control(&deletes(source.as_fd().as_raw_fd() as usize))?;
         // Either of the two will do.
         result(errors[0]).or_else(|_| result(errors[1]))
     }
@@ -463,10 +478,17 @@ impl Registrator {
     ///
     /// [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed already.
     pub fn close_loop(&self) -> io::Result<()> {
-        if self.queue.closed.swap(true, Ordering::AcqRel) {
+        let was_closed = self.queue.closed.swap(true, Ordering::AcqRel);
+        // If it was, it is rung for the end once more all the same: the call before may have failed to.
+        let rang = self.queue.ring().or_else(|error| match &self.queue.bell {
+            // This takes no memory, as a byte may.
+            Bell::Pair { ringing, .. } => ringing.shutdown(Shutdown::Write),
+            Bell::Knote => Err(error),
+        });
+        if was_closed {
             return Err(closed());
         }
-        self.queue.ring()
+        rang
     }
 
     fn watch(
@@ -481,56 +503,49 @@ impl Registrator {
             return Err(closed());
         }
         let mut table = self.queue.table();
-        let number = table.next_number();
         let fd = source.as_raw_fd() as usize;
-        let mode = ffi::EV_ADD | mode(interests);
-        let read = change(fd, ffi::EVFILT_READ, mode, number);
-        let write = change(fd, ffi::EVFILT_WRITE, mode, number);
+        // When the reader of a pipe goes, a write knote is not always what says so. While it waits for room it is not told (NetBSD
+        // up to 10, OpenBSD), it is deleted once it has told (FreeBSD), and a new one is refused (all but Apple). So a pipe
+        // has a read knote as well, which tells it everywhere.
+        let is_pipe = interests.is_writable() && is_pipe(source);
+        let newest = Registration { number: table.next_number(), token, interests, is_pipe, ..NOTHING };
 
-        let [delete_read, delete_write] = deletes(source);
-        let (first, second) = if interests.is_readable() { (read, write) } else { (write, read) };
-        let all = [delete_read, delete_write, first, second];
-        let both = interests.is_readable() && interests.is_writable();
-        let changes = if both { &all[..] } else { &all[..3] };
-        let mut errors = self.queue.control(changes)?;
-
-        // Some systems refuse to watch the write end of a pipe whose read end is gone. To a read knote it shows its end.
-        let last = changes.len() - 1;
-        let is_broken_pipe = interests.is_writable() && matches!(errors[last], ffi::EPIPE | ffi::EBADF);
-        if is_broken_pipe {
-            errors[last] = self.queue.control(&[read])?[0];
+        let [delete_read, delete_write] = deletes(fd);
+        let ([first, second], count) = newest.adds(fd);
+        let changes = [delete_read, delete_write, first, second];
+        let mut errors = self.queue.control(&changes[..2 + count])?;
+        if is_pipe && matches!(errors[3], ffi::EPIPE | ffi::EBADF) {
+            errors[3] = 0;
         }
 
         let was_known = errors[0] == 0 || errors[1] == 0;
-        let mut outcome = result(errors[2]).and_then(|()| result(errors[3]));
         if must_be_known && !was_known {
-            outcome = Err(not_registered());
+            errors[2] = ffi::ENOENT;
         }
-        if outcome.is_err() {
-            // All or nothing. An event that comes meanwhile has a number that the table does not know.
-            self.queue.control(&deletes(source))?;
+        let outcome = result(errors[2]).and_then(|()| result(errors[3]));
+        if outcome.is_ok() {
+            table.set(fd, newest);
             return outcome;
         }
-        let registration = Registration {
-            number,
-            token,
-            // One knote stands in for both of a broken pipe.
-            armed: match interests.is_oneshot() {
-                true if both && !is_broken_pipe => 2,
-                true => 1,
-                false => 0,
-            },
-            is_broken_pipe,
-        };
-        table.set(fd, registration);
-        Ok(())
+        // All or nothing. An event that came meanwhile has a number that the table does not know.
+        self.queue.control(&deletes(fd))?;
+        if was_known {
+            let (knotes, count) = table.registrations[fd].adds(fd);
+            self.queue.control(&knotes[..count])?;
+        }
+        outcome
     }
 }
 
 /// Takes both knotes of a source away. One that is not there says `ENOENT`.
-fn deletes(source: BorrowedFd<'_>) -> [ffi::kevent; 2] {
-    let fd = source.as_raw_fd() as usize;
-    [ffi::EVFILT_READ, ffi::EVFILT_WRITE].map(|filter| change(fd, filter, ffi::EV_DELETE, 0))
+fn deletes(fd: usize) -> [ffi::kevent; 2] {
+    KNOTES.map(|filter| change(fd, filter, ffi::EV_DELETE, 0))
+}
+
+fn is_pipe(source: BorrowedFd<'_>) -> bool {
+    // SAFETY: the descriptor is open, and `ManuallyDrop` keeps it so.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(source.as_raw_fd()) });
+    matches!(file.metadata(), Ok(metadata) if metadata.file_type().is_fifo())
 }
 
 /// What becomes of a knote that was reported.
@@ -563,14 +578,14 @@ impl Event {
     /// counts for both directions, whichever you asked for.
     #[inline]
     pub fn is_readable(&self) -> bool {
-        self.record.filter == ffi::EVFILT_READ || self.is_error()
+        self.record.filter != ffi::EVFILT_WRITE || self.is_error()
     }
 
     /// A write will not block: there is room, the connection stands, or there is an error to pick up. An error counts for
     /// both directions, whichever you asked for.
     #[inline]
     pub fn is_writable(&self) -> bool {
-        self.record.filter == ffi::EVFILT_WRITE || self.is_error()
+        self.record.filter != ffi::EVFILT_READ || self.is_error()
     }
 
     /// The peer will send no more. What it sent before can still be read.
@@ -876,6 +891,7 @@ pub(crate) mod ffi {
 
     pub const EV_ADD: flags_t = 0x1;
     pub const EV_DELETE: flags_t = 0x2;
+    pub const EV_DISABLE: flags_t = 0x8;
     pub const EV_CLEAR: flags_t = 0x20;
     pub const EV_RECEIPT: flags_t = 0x40;
     pub const EV_DISPATCH: flags_t = 0x80;
@@ -1034,10 +1050,10 @@ pub(crate) mod ffi {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
+    use std::{mem, thread};
 
     fn registration(number: usize, token: Token) -> Registration {
-        Registration { number, token, ..Registration::default() }
+        Registration { number, token, ..NOTHING }
     }
 
     fn event(filter: ffi::filter_t, flags: ffi::flags_t, fflags: u32) -> Event {
@@ -1076,6 +1092,12 @@ mod tests {
         assert_eq!(events[0].id(), 7);
         selector.select(&mut events, at_once).unwrap();
         assert_eq!(events, []);
+
+        // So is the end.
+        let registrator = selector.registrator();
+        let thread = thread::spawn(move || registrator.close_loop());
+        selector.select(&mut events, None).unwrap_err();
+        thread.join().unwrap().unwrap();
     }
 
     #[test]
@@ -1093,40 +1115,82 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_half_reported_has_another_knote_to_delete() {
-        let mut table = Table::default();
-        let armed = [(1, 2), (2, 2), (3, 1), (4, 0)];
-        for (fd, armed) in armed {
-            let registration = registration(fd, fd);
-            table.set(fd, Registration { armed, ..registration });
+    fn a_one_shot_is_reported_in_one_batch_and_no_other() {
+        let one_shot = registration(1, 7);
+        let level = Registration { interests: Interests::READABLE | Interests::LEVEL, ..one_shot };
+        for (registration, is_reported_again) in [(one_shot, false), (level, true)] {
+            let mut table = Table { batch: 1, ..Table::default() };
+            table.set(5, registration);
+            // Both of its knotes, in one batch.
+            for filter in KNOTES {
+                assert!(table.translate(&mut change(5, filter, 0, 1)));
+            }
+            table.batch = 2;
+            for filter in KNOTES {
+                assert_eq!(table.translate(&mut change(5, filter, 0, 1)), is_reported_again);
+            }
         }
-        let reported = [
-            (1, ffi::EVFILT_WRITE),
-            (2, ffi::EVFILT_READ),
-            (3, ffi::EVFILT_READ),
-            (4, ffi::EVFILT_READ),
-            (2, ffi::EVFILT_WRITE),
-        ];
-        let mut events: Events =
-            reported.iter().map(|&(fd, filter)| Event { record: change(fd, filter, 0, fd) }).collect();
-        events.retain_mut(|event| table.translate(&mut event.record));
-        assert_eq!(events.len(), reported.len());
-        table.find_others(&events);
-        assert_eq!(table.others, [change(1, ffi::EVFILT_READ, ffi::EV_DELETE, 1)]);
-        table.find_others(&events);
-        assert_eq!(table.others, []);
     }
 
     #[test]
-    fn the_end_of_a_broken_pipe_is_one_of_writing() {
-        let mut table = Table::default();
-        let pipe = registration(1, 7);
-        table.set(5, Registration { is_broken_pipe: true, ..pipe });
-        let mut record = change(5, ffi::EVFILT_READ, ffi::EV_EOF, 1);
-        assert!(table.translate(&mut record));
-        let event = Event { record };
-        assert!(event.is_writable() && event.is_write_closed());
-        assert!(!event.is_readable() && !event.is_read_closed());
+    fn the_end_of_a_pipe_ends_whatever_it_was_asked_for() {
+        let writable = Registration { is_pipe: true, interests: Interests::WRITABLE, ..registration(1, 7) };
+        let both = Registration { interests: Interests::READABLE | Interests::WRITABLE, ..writable };
+        let expected = [
+            (writable, ffi::EV_EOF, "Event(7 writable write-closed)"),
+            (both, ffi::EV_EOF, "Event(7 readable writable read-closed write-closed)"),
+            // Not the end, and not the end that is written to.
+            (both, 0, "Event(7 readable)"),
+        ];
+        for (registration, flags, words) in expected {
+            let mut table = Table { batch: 1, ..Table::default() };
+            table.set(5, registration);
+            let mut record = change(5, ffi::EVFILT_READ, flags, 1);
+            assert!(table.translate(&mut record));
+            assert_eq!(format!("{:?}", Event { record }), words);
+        }
+    }
+
+    #[test]
+    fn a_failed_change_leaves_the_earlier_registration_as_it_was() {
+        // A queue can be watched for reading only.
+        let (mut outer, inner) = (Selector::new().unwrap(), Selector::new().unwrap());
+        let mut events = Events::new();
+        let at_once = Some(Duration::ZERO);
+        for interests in [Interests::READABLE, Interests::READABLE | Interests::LEVEL] {
+            outer.registrator().register(&inner, 1, interests).unwrap();
+            let refused = outer.registrator().register(&inner, 2, interests | Interests::WRITABLE);
+            assert_eq!(refused.unwrap_err().raw_os_error(), Some(ffi::EINVAL));
+            inner.queue.ring().unwrap();
+            outer.select(&mut events, None).unwrap();
+            assert_eq!(events[0].id(), 1);
+
+            // A spent one stays spent.
+            outer.registrator().reregister(&inner, 2, interests | Interests::WRITABLE).unwrap_err();
+            outer.select(&mut events, at_once).unwrap();
+            assert_eq!(events.len(), usize::from(interests.is_level()));
+            outer.registrator().deregister(&inner).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_end_that_could_not_be_rung_for_is_rung_for_the_next_time() {
+        let mut selector = Selector::new().unwrap();
+        // A descriptor that is no queue stands in for one that fails.
+        let stand_in = |selector: &mut Selector, fd: OwnedFd| {
+            let queue = Arc::get_mut(&mut selector.queue).unwrap();
+            ManuallyDrop::into_inner(mem::replace(&mut queue.kqueue, ManuallyDrop::new(fd)))
+        };
+        let real = stand_in(&mut selector, UnixStream::pair().unwrap().0.into());
+        if matches!(selector.queue.bell, Bell::Knote) {
+            selector.registrator().close_loop().unwrap_err();
+        }
+        drop(stand_in(&mut selector, real));
+
+        let again = selector.registrator().close_loop();
+        let mut events = Events::with_capacity(1);
+        selector.queue.wait(&mut events, Some(Duration::ZERO)).unwrap();
+        assert_eq!(events.len(), 1, "{:?}", again);
     }
 
     #[test]

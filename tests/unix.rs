@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net;
 use std::os::raw::c_int;
-use std::os::unix::io::{AsFd, AsRawFd};
+use std::os::unix::io::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::thread::{JoinHandleExt, RawPthread};
 use std::ptr;
@@ -165,23 +165,108 @@ fn a_pipe_whose_writer_is_gone_is_readable_to_its_end() {
     assert_eq!(rest, "last");
 }
 
+/// Writes into a pipe until it is full.
+fn fill_pipe(write: &OwnedFd) {
+    // The call knows nothing of sockets, and a duplicate shares the mode.
+    UnixStream::from(write.try_clone().unwrap()).set_nonblocking(true).unwrap();
+    fill(&File::from(write.try_clone().unwrap()));
+}
+
+/// When it is registered, and what is in it.
+const PIPES: [(bool, bool); 4] = [(true, false), (true, true), (false, false), (false, true)];
+
 #[test]
 fn a_pipe_whose_reader_is_gone_is_writable_and_write_closed() {
-    // Registered before and after the reader goes.
-    for early in [true, false] {
+    for (early, full) in PIPES {
+        for mode in [WRITABLE, WRITABLE | EDGE, WRITABLE | LEVEL] {
+            println!("early: {}, full: {}, {:?}", early, full, mode);
+            let mut poll = Poll::new().unwrap();
+            let (read, write) = pipe_pair();
+            let expect_end = |poll: &mut Poll| {
+                let said = expect_event(poll, 1);
+                // What Linux says of a full one it says of any error.
+                let is_told = said.write_closed || (full && said.error);
+                assert!(said.writable && is_told && !said.readable | said.error, "{:?}", said);
+            };
+            if full {
+                fill_pipe(&write);
+            }
+            if early {
+                poll.registry().register(&write, 1, mode).unwrap();
+                if full {
+                    expect_nothing(&mut poll);
+                } else {
+                    assert!(expect_event(&mut poll, 1).writable);
+                    // Not spent, if it was one.
+                    poll.registry().reregister(&write, 1, mode).unwrap();
+                    assert!(mode.is_oneshot() || expect_event(&mut poll, 1).writable);
+                }
+            }
+            drop(read);
+            if !early {
+                poll.registry().register(&write, 1, mode).unwrap();
+            }
+            expect_end(&mut poll);
+            if mode.is_level() {
+                expect_end(&mut poll);
+                expect_end(&mut poll);
+            }
+            if mode.is_oneshot() {
+                expect_nothing(&mut poll);
+            }
+            // It is registered all the while.
+            poll.registry().reregister(&write, 1, mode).unwrap();
+            expect_end(&mut poll);
+            poll.registry().deregister(&write).unwrap();
+            expect_kind(poll.registry().deregister(&write), ErrorKind::NotFound);
+            expect_nothing(&mut poll);
+        }
+    }
+}
+
+#[test]
+fn a_pipe_whose_reader_is_gone_has_ended_in_both_directions_if_both_were_asked_for() {
+    for (early, full) in PIPES {
+        println!("early: {}, full: {}", early, full);
         let mut poll = Poll::new().unwrap();
         let (read, write) = pipe_pair();
+        if full {
+            fill_pipe(&write);
+        }
         if early {
-            poll.registry().register(&write, 1, WRITABLE | EDGE).unwrap();
-            assert!(expect_event(&mut poll, 1).writable);
+            poll.registry().register(&write, 1, READABLE | WRITABLE | LEVEL).unwrap();
         }
         drop(read);
         if !early {
-            poll.registry().register(&write, 1, WRITABLE).unwrap();
+            poll.registry().register(&write, 1, READABLE | WRITABLE | LEVEL).unwrap();
         }
-        let said = expect_event(&mut poll, 1);
-        assert!(said.writable && said.write_closed, "{:?}", said);
+        for _ in 0..3 {
+            let said = expect_event(&mut poll, 1);
+            assert!(said.writable && said.readable, "{:?}", said);
+            assert!(said.error || said.read_closed && said.write_closed, "{:?}", said);
+        }
+    }
+}
+
+#[test]
+fn a_pipe_that_was_reported_and_broke_afterwards_is_still_registered() {
+    for mode in [WRITABLE, WRITABLE | EDGE, WRITABLE | LEVEL] {
+        let mut poll = Poll::new().unwrap();
+        let (read, write) = pipe_pair();
+        poll.registry().register(&write, 1, mode).unwrap();
+        assert!(expect_event(&mut poll, 1).writable);
+        drop(read);
+        if mode.is_oneshot() {
+            expect_nothing(&mut poll);
+        } else {
+            assert!(expect_event(&mut poll, 1).write_closed);
+        }
         poll.registry().deregister(&write).unwrap();
+        // Nothing of it meets the next one under its number.
+        drop(write);
+        let (_read, write) = pipe_pair();
+        expect_kind(poll.registry().reregister(&write, 1, mode), ErrorKind::NotFound);
+        expect_nothing(&mut poll);
     }
 }
 

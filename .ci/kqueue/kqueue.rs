@@ -337,15 +337,16 @@ impl Queue {
     /// The first of the list that still has something to say; those before it are inactive again.
     fn next(&mut self, kernel: &mut Kernel) -> Option<(Key, Answer)> {
         while let Some(key) = self.ready.pop_front() {
-            // One that was deleted is not here any more; one that was made anew is further behind.
-            let Some(knote) = self.knotes.get(&key).filter(|knote| knote.is_ready) else { continue };
+            let Some(knote) = self.knotes.get_mut(&key) else { continue };
+            knote.is_ready = false;
+            if knote.is_disabled {
+                continue;
+            }
             let answer = match knote.mode & EV_ONESHOT == 0 || system().one_shot_looks_again {
                 true => self.ask(key, kernel),
                 false => knote.active,
             };
-            let knote = self.knotes.get_mut(&key)?;
-            knote.is_ready = false;
-            knote.active = answer;
+            self.knotes.get_mut(&key)?.active = answer;
             if let Some(answer) = answer {
                 return Some((key, answer));
             }
@@ -425,6 +426,9 @@ impl Queue {
                 return Err(errno);
             }
         }
+        if about == About::Queue && filter == Filter::Write {
+            return Err(EINVAL);
+        }
         match filter {
             Filter::Read => linux::watch(self.epoll(filter), fd, linux::POLLIN | linux::POLLRDHUP, false),
             Filter::Write => linux::watch(self.epoll(filter), fd, linux::POLLOUT, false),
@@ -480,9 +484,7 @@ impl Knote {
             }
             About::PipeReader if read && is(linux::POLLHUP) => Some(Answer::end(0, linux::unread(fd))),
             About::PipeReader if !read => None,
-            About::PipeWriter if read => {
-                (is(linux::POLLERR) && system().write_end_reads_end).then_some(Answer::end(0, 0))
-            }
+            About::PipeWriter if read => is(linux::POLLERR).then_some(Answer::end(0, 0)),
             About::PipeWriter if is(linux::POLLERR) => Some(Answer::end(0, 0)),
             About::Queue if read => Some(Answer::data(kernel.count(fd))).filter(|answer| answer.data > 0),
             About::Trigger { pulled } => pulled.then_some(Answer::default()),

@@ -40,8 +40,6 @@ pub struct System {
     pub broken_pipe_drops_knote: bool,
     /// A knote that waits for room in a full pipe is not told that the reader goes.
     pub full_pipe_misses_end: bool,
-    /// A knote to read from the end of a pipe that writes tells when the reader has gone.
-    pub write_end_reads_end: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -79,7 +77,6 @@ const MACOS: System = System {
     add_to_broken_pipe: None,
     broken_pipe_drops_knote: false,
     full_pipe_misses_end: false,
-    write_end_reads_end: true,
 };
 
 /// What the BSDs have in common.
@@ -99,7 +96,6 @@ const FREEBSD: System = System {
     trigger_at_birth: false,
     longest_wait: i64::MAX,
     broken_pipe_drops_knote: true,
-    write_end_reads_end: false,
     ..BSD
 };
 

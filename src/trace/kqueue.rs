@@ -15,6 +15,7 @@ pub(super) const SYSTEM_ERRORS: &[(c_int, &str, &str)] = &[(78, "ENOSYS", "Funct
 const FLAGS: Names = names![
     ffi::EV_ADD,
     ffi::EV_DELETE,
+    ffi::EV_DISABLE,
     ffi::EV_CLEAR,
     ffi::EV_RECEIPT,
     ffi::EV_DISPATCH,
