@@ -2,7 +2,8 @@
 //!
 //!     windows LIBRARY ROUNDS
 //!
-//! LIBRARY is minimio-level, minimio-edge, minimio-one-shot or mio. Prints how many allocations the polls made once warm.
+//! LIBRARY is minimio-level, minimio-edge or minimio-one-shot, with a stream of its own; std-level or std-one-shot, the same with one
+//! of std; or mio. Prints how many allocations the polls made once warm.
 
 #[path = "../allocator.rs"]
 #[allow(dead_code)]
@@ -22,15 +23,15 @@ trait Library {
     fn answer(&mut self);
 }
 
-struct Minimio {
+struct Minimio<S> {
     poll: minimio::Poll,
     events: minimio::Events,
-    stream: minimio::TcpStream,
+    stream: S,
     interests: minimio::Interests,
 }
 
-impl Minimio {
-    fn new(stream: TcpStream, mode: &str) -> Minimio {
+impl<S: minimio::Source> Minimio<S> {
+    fn new(stream: S, mode: &str) -> Minimio<S> {
         use minimio::Interests;
         let interests = match mode {
             "level" => Interests::READABLE | Interests::LEVEL,
@@ -38,13 +39,12 @@ impl Minimio {
             _ => Interests::READABLE,
         };
         let poll = minimio::Poll::new().unwrap();
-        let stream = minimio::TcpStream::from_std(stream).unwrap();
         poll.registry().register(&stream, 7, interests).unwrap();
         Minimio { poll, events: minimio::Events::with_capacity(16), stream, interests }
     }
 }
 
-impl Library for Minimio {
+impl<S: minimio::Source + Read> Library for Minimio<S> {
     fn poll(&mut self) {
         self.poll.poll(&mut self.events, None).unwrap();
         assert!(self.events.len() == 1 && self.events[0].is_readable());
@@ -66,7 +66,6 @@ struct Mio {
 
 impl Mio {
     fn new(stream: TcpStream) -> Mio {
-        stream.set_nonblocking(true).unwrap();
         let mut stream = mio::net::TcpStream::from_std(stream);
         let poll = mio::Poll::new().unwrap();
         poll.registry().register(&mut stream, mio::Token(7), mio::Interest::READABLE).unwrap();
@@ -103,8 +102,12 @@ fn main() {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_nodelay(true).unwrap();
     let (stream, _) = listener.accept().unwrap();
-    let mut library: Box<dyn Library> = match library.strip_prefix("minimio-") {
-        Some(mode) => Box::new(Minimio::new(stream, mode)),
+    stream.set_nonblocking(true).unwrap();
+    let mut library: Box<dyn Library> = match library.split_once('-') {
+        Some(("minimio", mode)) => {
+            Box::new(Minimio::new(minimio::TcpStream::from_std(stream).unwrap(), mode))
+        }
+        Some((_, mode)) => Box::new(Minimio::new(stream, mode)),
         None => Box::new(Mio::new(stream)),
     };
     let (mut polls, mut answers) = (0, 0);
