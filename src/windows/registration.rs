@@ -71,7 +71,6 @@ struct State {
     owner: Owner,
     /// The system's own socket, where a layered service provider has put one of its own on top.
     base: RawSocket,
-    is_datagram: bool,
     request: Request,
     token: Token,
     interests: Interests,
@@ -191,7 +190,6 @@ impl Registration {
             state: Mutex::new(State {
                 owner,
                 base,
-                is_datagram: winsock::is_datagram(number),
                 request: Request::Idle,
                 token: 0,
                 interests: Interests::READABLE,
@@ -405,7 +403,8 @@ impl Registration {
             self.rearm(state);
             return None;
         }
-        let event = Event::new(state.token, found, state.is_datagram);
+        let is_datagram = found & FAILED != 0 && winsock::is_datagram(self.number);
+        let event = Event::new(state.token, found, is_datagram);
         if state.interests.is_oneshot() {
             state.wanted = 0;
         } else {
@@ -444,12 +443,10 @@ impl Registration {
     fn blocked(self: &Arc<Self>, direction: Interests) {
         let mut state = self.state();
         if state.interests.is_edge() {
-            let mut more = mask(state.interests) & mask(direction);
-            if state.is_datagram {
-                // One that is refused is not the last.
-                more |= FAILED;
-            }
-            state.met |= more;
+            let direction = mask(state.interests) & mask(direction);
+            state.met |= direction;
+            // What says so has not failed, or no longer: if it does, that is another edge.
+            let more = direction | FAILED;
             if more & !state.wanted != 0 {
                 state.wanted |= more;
                 self.rearm(state);
@@ -463,7 +460,7 @@ impl State {
     fn is_same_socket(&mut self, number: RawSocket) -> bool {
         match &mut self.owner {
             Owner::Ours => true,
-            Owner::Others(addresses) => addresses.are_still_of(number, self.is_datagram),
+            Owner::Others(addresses) => addresses.are_still_of(number),
             Owner::Nobody => false,
         }
     }

@@ -106,27 +106,30 @@ fn query_socket(socket: RawSocket, code: u32) -> io::Result<RawSocket> {
 /// What tells a socket from another one that has got its number since: its addresses, as far as it has any. Winsock knows them
 /// without touching the socket, and refuses a number that is closed.
 pub(crate) struct Addresses {
+    /// Not of a datagram socket, where it changes with each `connect`.
     peer: Option<ffi::sockaddr_in6>,
+    is_datagram: bool,
     /// The port of this end, 0 for none.
     port: u16,
 }
 
 impl Addresses {
     pub(crate) fn of(socket: RawSocket) -> Addresses {
-        let peer = name(socket, "getpeername", ffi::getpeername);
-        let port = name(socket, "getsockname", ffi::getsockname).map_or(0, |own| own.sin6_port);
-        Addresses { peer: peer.ok(), port }
+        let mut addresses = Addresses { peer: None, is_datagram: is_datagram(socket), port: 0 };
+        // They are not known yet, so they are taken note of.
+        addresses.are_still_of(socket);
+        addresses
     }
 
     /// Whether `socket` still has them, as far as can be told. One that it did not have before is taken note of.
-    pub(crate) fn are_still_of(&mut self, socket: RawSocket, is_datagram: bool) -> bool {
+    pub(crate) fn are_still_of(&mut self, socket: RawSocket) -> bool {
         let mut new_peer = None;
-        // That of a datagram socket changes with each `connect`; that of a stream is lost by a reset.
-        if !is_datagram {
+        if !self.is_datagram {
             match (name(socket, "getpeername", ffi::getpeername), self.peer) {
                 (Ok(now), Some(before)) => return now == before,
                 (Ok(now), None) => new_peer = Some(now),
                 (Err(error), _) if error.raw_os_error() == Some(ffi::WSAENOTSOCK) => return false,
+                // It has none yet, or has lost it by a reset.
                 (Err(_), _) => {}
             }
         }
@@ -137,7 +140,8 @@ impl Addresses {
         };
         let is_same = self.port == 0 || self.port == port;
         if is_same {
-            *self = Addresses { peer: self.peer.or(new_peer), port };
+            self.peer = self.peer.or(new_peer);
+            self.port = port;
         }
         is_same
     }
