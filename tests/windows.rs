@@ -279,6 +279,21 @@ fn a_stream_or_its_clone_is_watched_in_one_place_only() {
 }
 
 #[test]
+fn a_clone_does_not_end_what_has_become_stds() {
+    let _alone = alone();
+    let (mut here, there) = (Poll::new().unwrap(), Poll::new().unwrap());
+    let (stream, mut peer) = pair();
+    let clone = stream.try_clone().unwrap();
+    here.registry().register(&stream, 1, READABLE).unwrap();
+    let std = stream.into_std();
+    expect_kind(there.registry().deregister(&clone), ErrorKind::NotFound);
+    expect_kind(here.registry().reregister(&clone, 2, READABLE), ErrorKind::NotFound);
+    peer.write_all(b"x").unwrap();
+    assert!(expect_event(&mut here, 1).readable);
+    here.registry().deregister(&std).unwrap();
+}
+
+#[test]
 fn a_would_block_of_a_clone_counts_too() {
     let _alone = alone();
     let mut poll = Poll::new().unwrap();

@@ -103,14 +103,13 @@ enum Request {
     Cancelled,
 }
 
-/// What a registration is to somebody who has a socket with its number.
-#[derive(PartialEq)]
+/// What the registration of a number is to a queue and a socket that has this number now.
 enum Place {
-    /// His socket is watched by his queue.
+    /// This queue watches this socket.
     Here,
-    /// His socket is one of ours and watched by another queue.
+    /// Another queue does, and the socket is one of ours.
     Elsewhere,
-    /// It has ended, or should: it is of another socket or of a queue that his socket has left.
+    /// It has ended or may be ended: it is of a socket that was closed, or of one that moves.
     Nowhere,
 }
 
@@ -136,7 +135,7 @@ impl Registration {
             let is_same = known.number == number;
             match known.place(queue, is_same) {
                 Place::Here if is_same => return Ok(known),
-                Place::Nowhere => known.end(),
+                Place::Nowhere if is_new => known.end(),
                 place => refuse(place)?,
             }
         }
@@ -204,7 +203,7 @@ impl Registration {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it is to who has a socket with its number, and `is_sure` if that has had its number since before this was made.
+    /// What it is to `queue` and a socket that has its number now; `is_sure` if that socket had it already when this was made.
     fn place(&self, queue: &Arc<Queue>, is_sure: bool) -> Place {
         let mut state = self.state();
         let is_ours = matches!(state.owner, Owner::Ours);
@@ -392,9 +391,13 @@ impl Registration {
                 return None;
             }
         };
-        if found & GONE != 0 && !is_older {
-            drop(state);
-            self.end();
+        if found & GONE != 0 {
+            if is_older {
+                self.rearm(state);
+            } else {
+                drop(state);
+                self.end();
+            }
             return None;
         }
         // It may know of what nobody wants to know any more.
