@@ -188,7 +188,7 @@ fn a_line_tells_the_time_and_a_wait_how_long_it_slept() {
 #[cfg(windows)]
 fn comings_and_goings() -> io::Result<()> {
     use minimio::TcpStream as Ours;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::TcpListener;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut events = Events::with_capacity(8);
     let mut poll = Poll::new()?;
