@@ -38,6 +38,9 @@ const _: fn(&Waker) -> io::Result<()> = Waker::wake;
 const _: fn(SocketAddr) -> io::Result<TcpStream> = TcpStream::connect_nonblocking;
 const _: fn(&TcpListener) -> io::Result<(TcpStream, SocketAddr)> = TcpListener::accept;
 
+#[cfg(unix)]
+const _: fn() -> io::Result<(crate::PipeReader, crate::PipeWriter)> = crate::pipe;
+
 /// What each socket is made of and turns into, and the call of the user's own.
 macro_rules! socket {
     ($name:ident) => {
@@ -51,6 +54,28 @@ macro_rules! socket {
 socket!(TcpStream);
 socket!(TcpListener);
 socket!(UdpSocket);
+
+#[cfg(unix)]
+const fn pipes() {
+    use crate::{PipeReader, PipeWriter};
+    use std::process::{ChildStderr, ChildStdin, ChildStdout};
+    const fn becomes<T, U: TryFrom<T, Error = io::Error>>() {}
+    const fn reads<T: Read>() {}
+    const fn writes<T: Write>() {}
+    shared::<PipeReader>();
+    shared::<PipeWriter>();
+    source::<PipeReader>();
+    source::<PipeWriter>();
+    reads::<PipeReader>();
+    reads::<&PipeReader>();
+    writes::<PipeWriter>();
+    writes::<&PipeWriter>();
+    becomes::<Owned, PipeReader>();
+    becomes::<Owned, PipeWriter>();
+    becomes::<ChildStdout, PipeReader>();
+    becomes::<ChildStderr, PipeReader>();
+    becomes::<ChildStdin, PipeWriter>();
+}
 
 const fn shared<T: Send + Sync + Debug>() {}
 const fn handle<T: Clone + Send + Sync + Debug>() {}
@@ -80,6 +105,8 @@ const _: () = {
     source::<dyn Source>();
     stream::<TcpStream>();
     stream::<&TcpStream>();
+    #[cfg(unix)]
+    pipes();
     converts::<TcpStream, Owned>();
     converts::<TcpListener, Owned>();
     converts::<UdpSocket, Owned>();

@@ -137,12 +137,16 @@ mod contract;
 #[cfg(any(doc, doctest))] // text only: whoever builds the crate need not read it
 pub mod guide;
 mod net;
+#[cfg(unix)]
+mod pipe;
 mod trace;
 #[cfg(unix)]
 mod unix;
 mod wait;
 
 pub use net::{TcpListener, TcpStream, UdpSocket};
+#[cfg(unix)]
+pub use pipe::{pipe, PipeReader, PipeWriter};
 pub use platform::{Event, Registrator, Selector, Source, Waker};
 
 /// The number that tells one registration from another. Every value is yours; none is reserved.

@@ -29,8 +29,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub(crate) use crate::unix::pipe::{pipe, ReadEnd, WriteEnd};
 pub use crate::unix::Source;
 pub(crate) use crate::unix::{accept, connect, send_vectored, Edge};
+pub(crate) use std::os::unix::io::OwnedFd as Owned;
 
 /// The most records the kernel fills in one call: it counts their bytes in an `int`.
 const MAX_EVENTS: usize = i32::MAX as usize / size_of::<ffi::epoll_event>();
@@ -615,12 +617,7 @@ impl Bell {
 
     /// For kernels without eventfd and sandboxes that forbid it.
     fn pipe() -> io::Result<Bell> {
-        let mut fds = [-1; 2];
-        // SAFETY: the kernel writes two descriptors, and `fds` has room for two.
-        let ret = unsafe { ffi::pipe2(fds.as_mut_ptr(), ffi::O_CLOEXEC | ffi::O_NONBLOCK) };
-        check(ret, format_args!("pipe2({:?}, O_CLOEXEC|O_NONBLOCK)", fds))?;
-        // SAFETY: both descriptors were just made and nobody else knows them.
-        let [watched, pipe] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        let [watched, pipe] = pipe2()?;
         Ok(Bell { watched, pipe: Some(pipe) })
     }
 
@@ -663,6 +660,21 @@ impl Bell {
             result => result.map(drop),
         }
     }
+}
+
+/// A new pipe, the end to read from first: both ends non-blocking, not inherited by child processes.
+pub(crate) fn pipe2() -> io::Result<[OwnedFd; 2]> {
+    let mut fds = [-1; 2];
+    // SAFETY: the kernel writes two descriptors, and `fds` has room for two.
+    let ret = unsafe { ffi::pipe2(fds.as_mut_ptr(), ffi::O_CLOEXEC | ffi::O_NONBLOCK) };
+    check(ret, format_args!("pipe2({fds:?}, O_CLOEXEC|O_NONBLOCK)"))?;
+    // SAFETY: both descriptors were just made and nobody else knows them.
+    Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Whether the system was told to raise no `SIGPIPE` for this pipe: it cannot be told.
+pub(crate) fn silence_pipe(_writer: &OwnedFd) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// A new TCP socket for `address`: non-blocking, not inherited by child processes.
@@ -741,6 +753,7 @@ pub(crate) mod ffi {
     pub const EPOLL_CTL_DEL: c_int = 2;
     pub const EPOLL_CTL_MOD: c_int = 3;
 
+    pub const F_SETFL: c_int = 4;
     pub const EPERM: i32 = 1;
     pub const EEXIST: i32 = 17;
 
@@ -886,6 +899,10 @@ pub(crate) mod ffi {
         /// Makes a pipe: `fds[0]` to read, `fds[1]` to write. Returns 0, -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/pipe.2.html>
         pub fn pipe2(fds: *mut c_int, flags: c_int) -> c_int;
+
+        /// Asks or sets something about a descriptor. Returns a value that depends on `command`, -1 with `errno` on failure.
+        /// <https://man7.org/linux/man-pages/man2/fcntl.2.html>
+        pub fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
 
         /// Returns how many bytes were read, -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/read.2.html>

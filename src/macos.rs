@@ -25,7 +25,7 @@
 //! The queue has one, its bell, for closing and for all wakers; a waker is a token and a mark that it rang.
 
 use crate::trace;
-use crate::unix::{check, Address};
+use crate::unix::{check, fcntl, Address};
 use crate::wait::wait;
 use crate::{closed, not_registered, Events, Interests, Token};
 use std::collections::VecDeque;
@@ -44,8 +44,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub(crate) use crate::unix::pipe::{pipe, ReadEnd, WriteEnd};
 pub use crate::unix::Source;
 pub(crate) use crate::unix::{accept, connect, send_vectored, Edge};
+pub(crate) use std::os::unix::io::OwnedFd as Owned;
 
 /// The most records the kernel fills in one call: most systems count them in an `int`.
 const MAX_EVENTS: usize = c_int::MAX as usize;
@@ -327,7 +329,7 @@ impl Selector {
         // SAFETY: the descriptor was just made and nobody else knows it.
         let kqueue = unsafe { OwnedFd::from_raw_fd(fd) };
         // In time: no child of `fork` has it, so this is only about a program that replaces itself.
-        fcntl(&kqueue, ffi::F_SETFD, ffi::FD_CLOEXEC)?;
+        fcntl(&kqueue, ffi::F_SETFD, ffi::FD_CLOEXEC, "F_SETFD, FD_CLOEXEC")?;
         let mut queue = Queue {
             kqueue: ManuallyDrop::new(kqueue),
             process: process::id(),
@@ -753,8 +755,8 @@ pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // Apple's systems know neither flag.
     if ffi::SOCK_CLOEXEC == 0 {
-        fcntl(&socket, ffi::F_SETFD, ffi::FD_CLOEXEC)?;
-        fcntl(&socket, ffi::F_SETFL, ffi::O_NONBLOCK)?;
+        fcntl(&socket, ffi::F_SETFD, ffi::FD_CLOEXEC, "F_SETFD, FD_CLOEXEC")?;
+        fcntl(&socket, ffi::F_SETFL, ffi::O_NONBLOCK, "F_SETFL, O_NONBLOCK")?;
     }
     Ok(socket)
 }
@@ -775,7 +777,7 @@ pub(crate) fn accept4(
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // Apple's systems know neither flag. What is accepted there does not block because the listener does not.
     if ffi::SOCK_CLOEXEC == 0 {
-        fcntl(&socket, ffi::F_SETFD, ffi::FD_CLOEXEC)?;
+        fcntl(&socket, ffi::F_SETFD, ffi::FD_CLOEXEC, "F_SETFD, FD_CLOEXEC")?;
     }
     Ok(socket)
 }
@@ -794,13 +796,32 @@ pub(crate) fn forbid_sigpipe(socket: &impl AsFd) {
     }
 }
 
-/// Sets one of the flags of a descriptor.
-fn fcntl(fd: &OwnedFd, command: c_int, flag: c_int) -> io::Result<()> {
-    let fd = fd.as_raw_fd();
-    // SAFETY: both commands take an int.
-    let ret = unsafe { ffi::fcntl(fd, command, flag) };
-    let change = trace::fcntl_change(command);
-    check(ret, format_args!("fcntl({fd}, {change})")).map(drop)
+/// A new pipe, the end to read from first: both ends non-blocking, not inherited by child processes.
+pub(crate) fn pipe2() -> io::Result<[OwnedFd; 2]> {
+    let mut fds = [-1; 2];
+    // SAFETY: the kernel writes two descriptors, and `fds` has room for two.
+    let ret = unsafe { ffi::pipe2(fds.as_mut_ptr(), ffi::O_CLOEXEC | ffi::O_NONBLOCK) };
+    let (call, flags) = trace::pipe();
+    check(ret, format_args!("{call}({fds:?}{flags})"))?;
+    // SAFETY: both descriptors were just made and nobody else knows them.
+    let ends = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    // Apple's systems have no `pipe2`.
+    if ffi::SOCK_CLOEXEC == 0 {
+        for end in &ends {
+            fcntl(end, ffi::F_SETFD, ffi::FD_CLOEXEC, "F_SETFD, FD_CLOEXEC")?;
+            fcntl(end, ffi::F_SETFL, ffi::O_NONBLOCK, "F_SETFL, O_NONBLOCK")?;
+        }
+    }
+    Ok(ends)
+}
+
+/// Whether the system was told to raise no `SIGPIPE` for this pipe. Those that cannot be told send it to the thread that writes;
+/// these, to the whole process.
+pub(crate) fn silence_pipe(writer: &OwnedFd) -> io::Result<bool> {
+    if ffi::F_SETNOSIGPIPE == 0 {
+        return Ok(false);
+    }
+    fcntl(writer, ffi::F_SETNOSIGPIPE, 1, "F_SETNOSIGPIPE, 1").map(|_| true)
 }
 
 impl From<SocketAddrV4> for ffi::sockaddr_in {
@@ -858,6 +879,8 @@ pub(crate) mod ffi {
     pub const SOCK_NONBLOCK: c_int = [0, 0x2000_0000, 0x2000_0000, 0x4000, 0x2000_0000][SYSTEM];
     pub const MSG_NOSIGNAL: c_int = [0, 0x2_0000, 0x400, 0x400, 0x400][SYSTEM];
     pub const SO_NOSIGPIPE: c_int = [0x1022, 0x800, 0x800, 0, 0x800][SYSTEM];
+    pub const F_SETNOSIGPIPE: c_int = [73, 0, 14, 0, 0][SYSTEM];
+    pub const O_CLOEXEC: c_int = [0x100_0000, 0x10_0000, 0x40_0000, 0x1_0000, 0x2_0000][SYSTEM];
 
     // Then what differs in type.
 
@@ -990,6 +1013,13 @@ pub(crate) mod ffi {
         unsafe { accept(fd, address, length) }
     }
 
+    /// Apple's systems have none. The flags are left out.
+    #[cfg(target_vendor = "apple")]
+    pub unsafe fn pipe2(fds: *mut c_int, _flags: c_int) -> c_int {
+        // SAFETY: as the caller of `pipe2` has promised.
+        unsafe { pipe(fds) }
+    }
+
     extern "C" {
         /// Makes a kqueue. Returns its descriptor, -1 with `errno` on failure.
         /// <https://man.freebsd.org/cgi/man.cgi?query=kqueue&sektion=2>
@@ -1017,6 +1047,15 @@ pub(crate) mod ffi {
         /// flags. <https://man.freebsd.org/cgi/man.cgi?query=socket&sektion=2>
         #[cfg_attr(target_os = "netbsd", link_name = "__socket30")]
         pub fn socket(domain: c_int, ty: c_int, protocol: c_int) -> c_int;
+
+        /// Makes a pipe: `fds[0]` to read, `fds[1]` to write. Returns 0, -1 with `errno` on failure.
+        /// <https://man.freebsd.org/cgi/man.cgi?query=pipe&sektion=2>
+        #[cfg(not(target_vendor = "apple"))]
+        pub fn pipe2(fds: *mut c_int, flags: c_int) -> c_int;
+
+        /// As `pipe2`, without flags.
+        #[cfg(target_vendor = "apple")]
+        pub fn pipe(fds: *mut c_int) -> c_int;
 
         /// Sets an option of a socket. Returns 0, -1 with `errno` on failure.
         /// <https://man.freebsd.org/cgi/man.cgi?query=setsockopt&sektion=2>

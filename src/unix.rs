@@ -1,4 +1,6 @@
-//! What Linux, macOS and the BSDs share: descriptors as sources, and the system's side of the sockets of `crate::net`.
+//! What Linux, macOS and the BSDs share: descriptors as sources, the system's side of the sockets of `crate::net`, and pipes.
+
+pub(crate) mod pipe;
 
 use crate::platform::{accept4, ffi, tcp_socket};
 use crate::trace::trace;
@@ -140,6 +142,14 @@ pub(crate) fn send_vectored(socket: &net::TcpStream, buffers: &[IoSlice<'_>]) ->
     // What the kernel sends at once fits an int.
     check(sent as c_int, format_args!("sendmsg({fd}, {{{count} buffers}}, MSG_NOSIGNAL)"))
         .map(|sent| sent as usize)
+}
+
+/// Asks or sets something about a descriptor. `shown` is how the trace has the last two arguments.
+pub(crate) fn fcntl(fd: &OwnedFd, command: c_int, argument: c_int, shown: &str) -> io::Result<c_int> {
+    let fd = fd.as_raw_fd();
+    // SAFETY: each of the commands takes an int or nothing.
+    let ret = unsafe { ffi::fcntl(fd, command, argument) };
+    check(ret, format_args!("fcntl({fd}, {shown})"))
 }
 
 /// Unix calls return -1 and leave the reason in `errno`.

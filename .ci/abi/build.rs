@@ -23,6 +23,16 @@ const INSTEAD: &[(&str, &str, &str)] = &[
     ("apple", "SOCK_NONBLOCK", "ffi::SOCK_NONBLOCK == 0"),
     ("apple", "MSG_NOSIGNAL", "ffi::MSG_NOSIGNAL == 0"),
     ("openbsd", "SO_NOSIGPIPE", "ffi::SO_NOSIGPIPE == 0"),
+    // Room for that of every system.
+    ("linux", "sigset_t", "size_of::<ffi::sigset_t>() >= size_of::<other::sigset_t>()"),
+    ("apple", "sigset_t", "size_of::<ffi::sigset_t>() >= size_of::<other::sigset_t>()"),
+    ("freebsd", "sigset_t", "size_of::<ffi::sigset_t>() >= size_of::<other::sigset_t>()"),
+    ("netbsd", "sigset_t", "size_of::<ffi::sigset_t>() >= size_of::<other::sigset_t>()"),
+    ("openbsd", "sigset_t", "size_of::<ffi::sigset_t>() >= size_of::<other::sigset_t>()"),
+    ("dragonfly", "sigset_t", "size_of::<ffi::sigset_t>() >= size_of::<other::sigset_t>()"),
+    ("freebsd", "F_SETNOSIGPIPE", "ffi::F_SETNOSIGPIPE == 0"),
+    ("openbsd", "F_SETNOSIGPIPE", "ffi::F_SETNOSIGPIPE == 0"),
+    ("dragonfly", "F_SETNOSIGPIPE", "ffi::F_SETNOSIGPIPE == 0"),
     // The kernel's own, which is not that of the C library on 32-bit processors.
     (
         "linux",
@@ -58,12 +68,14 @@ fn main() {
     let source = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../src");
     println!("cargo:rerun-if-changed={}", source.display());
     let mut module = String::new();
-    // The platform files, and the folder of what only Windows has.
-    let folders = [source.clone(), source.join("windows")];
+    // The platform files, and the folder of what only Windows has or only the others.
+    let folders = [source.clone(), source.join(if is_windows { "windows" } else { "unix" })];
     for entry in folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()) {
         let path = entry.unwrap().path();
+        let is_in_folder = path.parent() != Some(&source);
         let name = path.file_stem().unwrap().to_str().unwrap();
         let is_for_target = match name {
+            _ if is_in_folder => true,
             "linux" => os == "linux",
             "macos" => os != "linux" && !is_windows,
             _ => is_windows,

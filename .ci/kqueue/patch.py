@@ -43,6 +43,9 @@ HOST = {
         (r"sin_len: size_of::<Self>\(\) as u8,\s*sin_family: .*,", "sin_len: ffi::AF_INET as u8, sin_family: 0,"),
         (r"sin6_len: size_of::<Self>\(\) as u8,\s*sin6_family: .*,", "sin6_len: ffi::AF_INET6 as u8, sin6_family: 0,"),
         (r"#\[cfg_attr\(.*, link_name = \"__socket30\"\)\]", ""),
+        # Linux sends the signal to the thread, as most of them do.
+        (r"(pub const F_SETNOSIGPIPE: c_int =) .*;", r"\1 0;"),
+        (r"(pub const O_CLOEXEC: c_int =) .*;", r"\1 0o200_0000;"),
         # Of Linux, which has the flag, but does not give what is accepted the listener's.
         (
             r"unsafe \{ accept\(fd, address, length\) \}",
@@ -51,6 +54,9 @@ HOST = {
             }
             unsafe { accept4(fd, address, length, 0o4000) }""",
         ),
+    ],
+    "src/unix/pipe.rs": [
+        (r"(const FIRST: c_int =) if cfg[^;]*;", r"\1 0;"),
     ],
     "src/unix.rs": [
         (r"c_int::from\(v4\.sin_family\)", "c_int::from(v4.sin_len)"),

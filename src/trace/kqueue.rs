@@ -63,13 +63,13 @@ impl fmt::Debug for Limit<'_> {
     }
 }
 
-/// The last two arguments of `fcntl`: each command is used to set one flag.
+/// The call that makes a pipe, and its last argument if it has one.
 #[inline(always)]
-pub(crate) fn fcntl_change(command: c_int) -> &'static str {
-    if command == ffi::F_SETFD {
-        "F_SETFD, FD_CLOEXEC"
+pub(crate) fn pipe() -> (&'static str, &'static str) {
+    if ffi::SOCK_CLOEXEC == 0 {
+        ("pipe", "")
     } else {
-        "F_SETFL, O_NONBLOCK"
+        ("pipe2", ", O_CLOEXEC|O_NONBLOCK")
     }
 }
 
