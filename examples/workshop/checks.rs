@@ -299,7 +299,7 @@ pub fn describe(error: &io::Error) -> String {
         (9, "EBADF: that is not an open descriptor; is it closed already, or the wrong one?"),
         (14, "EFAULT: an address that is none"),
         (17, "EEXIST: that descriptor is in the queue already"),
-        (22, "EINVAL: an argument that makes no sense, such as no room for events, or an unknown operation"),
+        (22, "EINVAL: an argument that makes no sense, such as no room for events, an unknown operation, or a timeout that is too long"),
     ];
     #[cfg(windows)]
     const KNOWN: [(i32, &str); 5] = [

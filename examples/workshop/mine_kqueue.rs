@@ -89,22 +89,22 @@ mod ffi {
         4
     };
 
-    pub const EVFILT_READ: filter_t = [-1, -1, 0, -1, -1][SYSTEM] as filter_t;
-    pub const EVFILT_WRITE: filter_t = [-2, -2, 1, -2, -2][SYSTEM] as filter_t;
+    pub const EVFILT_READ: Filter = [-1, -1, 0, -1, -1][SYSTEM] as Filter;
+    pub const EVFILT_WRITE: Filter = [-2, -2, 1, -2, -2][SYSTEM] as Filter;
     /// A knote about nothing: it fires when it is triggered.
-    pub const EVFILT_USER: filter_t = [-10, -11, 8, -10, -9][SYSTEM] as filter_t;
+    pub const EVFILT_USER: Filter = [-10, -11, 8, -10, -9][SYSTEM] as Filter;
 
-    pub const EV_ADD: flags_t = 0x1;
-    pub const EV_DELETE: flags_t = 0x2;
-    pub const EV_ENABLE: flags_t = 0x4;
+    pub const EV_ADD: Flags = 0x1;
+    pub const EV_DELETE: Flags = 0x2;
+    pub const EV_ENABLE: Flags = 0x4;
     /// Edge.
-    pub const EV_CLEAR: flags_t = 0x20;
+    pub const EV_CLEAR: Flags = 0x20;
     /// Answer this change with a record, its error number (or 0) in `data`.
-    pub const EV_RECEIPT: flags_t = 0x40;
+    pub const EV_RECEIPT: Flags = 0x40;
     /// One-shot.
-    pub const EV_DISPATCH: flags_t = 0x80;
+    pub const EV_DISPATCH: Flags = 0x80;
     /// Of an event: the other side has ended.
-    pub const EV_EOF: flags_t = 0x8000;
+    pub const EV_EOF: Flags = 0x8000;
     /// In `fflags`, for EVFILT_USER.
     pub const NOTE_TRIGGER: u32 = 0x0100_0000;
 
@@ -112,38 +112,38 @@ mod ffi {
     pub const ENOENT: i32 = 2;
 
     #[cfg(not(target_os = "netbsd"))]
-    mod types {
-        pub type filter_t = i16;
-        pub type flags_t = u16;
-        pub type count_t = std::os::raw::c_int;
+    mod numbers {
+        pub type Filter = i16;
+        pub type Flags = u16;
+        pub type Count = std::os::raw::c_int;
     }
     #[cfg(target_os = "netbsd")]
-    mod types {
-        pub type filter_t = u32;
-        pub type flags_t = u32;
-        pub type count_t = usize;
+    mod numbers {
+        pub type Filter = u32;
+        pub type Flags = u32;
+        pub type Count = usize;
     }
-    pub use types::*;
+    pub use numbers::*;
 
     #[cfg(any(target_vendor = "apple", target_os = "dragonfly"))]
-    pub type data_t = isize;
+    pub type Data = isize;
     #[cfg(not(any(target_vendor = "apple", target_os = "dragonfly")))]
-    pub type data_t = i64;
+    pub type Data = i64;
 
     #[cfg(any(target_vendor = "apple", all(target_os = "freebsd", target_arch = "x86")))]
-    pub type time_t = c_long;
+    pub type Seconds = c_long;
     #[cfg(not(any(target_vendor = "apple", all(target_os = "freebsd", target_arch = "x86"))))]
-    pub type time_t = i64;
+    pub type Seconds = i64;
 
     /// One knote: what to change about it, or what it has to say.
     #[derive(Clone, Copy, Default)]
     #[repr(C)]
     pub struct kevent {
         pub ident: usize, // the descriptor
-        pub filter: filter_t,
-        pub flags: flags_t,
+        pub filter: Filter,
+        pub flags: Flags,
         pub fflags: u32,
-        pub data: data_t,
+        pub data: Data,
         /// Ours. The headers say `void *`, but nobody follows it.
         pub udata: usize,
         #[cfg(target_os = "freebsd")]
@@ -152,7 +152,7 @@ mod ffi {
 
     #[repr(C)]
     pub struct timespec {
-        pub tv_sec: time_t,
+        pub tv_sec: Seconds,
         pub tv_nsec: c_long,
     }
 
@@ -168,9 +168,9 @@ mod ffi {
         pub fn kevent(
             kq: c_int,
             changes: *const kevent,
-            count: count_t,
+            count: Count,
             events: *mut kevent,
-            room: count_t,
+            room: Count,
             timeout: *const timespec,
         ) -> c_int;
     }

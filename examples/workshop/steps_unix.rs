@@ -120,9 +120,9 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             chapters: &["ch08_one_api", CHAPTER],
             task: either(
                 "Now make `register` respect both directions, EPOLLIN and EPOLLOUT, and `poll` report both. Only what was asked for \
-                 is reported, and what is not wanted any more is forgotten.",
-                "Now make `register` respect both directions: a knote for each, EVFILT_READ and EVFILT_WRITE, and `poll` reports \
-                 both. Only what was asked for is reported: a direction that is not wanted any more is deleted.",
+                 is reported; what is no longer wanted is forgotten.",
+                "Now make `register` respect both directions: a knote for each, EVFILT_READ and EVFILT_WRITE. And make \
+                 `poll` report both. Only what was asked for is reported: a direction that is no longer wanted is deleted.",
             ),
             check: directions::<Q>,
         },
