@@ -15,7 +15,7 @@ use minimio::{Events, Interests, Poll, TcpStream};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{self, UdpSocket};
 use std::os::raw::c_void;
-use std::os::windows::io::AsRawSocket;
+use std::os::windows::io::{AsRawSocket, RawSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -98,7 +98,7 @@ fn winsock_refuses_a_closed_number() {
     const WSAENOTSOCK: i32 = 10038;
     #[link(name = "ws2_32")]
     extern "system" {
-        fn getpeername(socket: u64, address: *mut c_void, length: *mut i32) -> i32;
+        fn getpeername(socket: RawSocket, address: *mut c_void, length: *mut i32) -> i32;
         fn WSAGetLastError() -> i32;
     }
     let (near, _far) = std_pair();
@@ -106,7 +106,7 @@ fn winsock_refuses_a_closed_number() {
     drop(near);
     let (mut address, mut length) = ([0u8; 28], 28);
     // SAFETY: Winsock writes at most `length` bytes to `address`.
-    let ret = unsafe { getpeername(number as u64, address.as_mut_ptr().cast(), &mut length) };
+    let ret = unsafe { getpeername(number, address.as_mut_ptr().cast(), &mut length) };
     // SAFETY: the call takes no memory.
     let error = unsafe { WSAGetLastError() };
     println!("getpeername of a closed number: {}, error {}", ret, error);

@@ -168,6 +168,10 @@ impl fmt::Debug for winsock::sockaddr_in {
 impl fmt::Debug for winsock::sockaddr_in6 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = u16::from_be(self.sin6_port);
+        if self.sin6_family == 0 {
+            // The call that was to fill it in has failed.
+            return f.write_str("{}");
+        }
         if self.sin6_family == winsock::AF_INET as u16 {
             // It is one of the other family, in a place with room for both.
             let address = Ipv4Addr::from(self.sin6_flowinfo.to_ne_bytes());
