@@ -17,7 +17,9 @@
 //!
 //! All of it happens under one lock, with signals blocked: as in a kernel, a signal is noticed in the sleep alone.
 //!
-//! What is not imitated: the filters for timers, processes, signals and files; regular files; `NOTE_LOWAT` and the flags of
+//! Timers count in milliseconds, and are heard of by a thread that goes to sleep after they were started.
+//!
+//! What is not imitated: the filters for processes, signals and files; regular files; `NOTE_LOWAT` and the flags of
 //! `EVFILT_USER`; the `ext` words of FreeBSD; that a child of `fork` has no queue; the end of a local socket by its own
 //! `shutdown(SHUT_WR)`.
 
@@ -82,6 +84,13 @@ enum Filter {
     Read,
     Write,
     User,
+    Timer,
+}
+
+impl Filter {
+    fn is_about_descriptor(self) -> bool {
+        matches!(self, Filter::Read | Filter::Write)
+    }
 }
 
 type Key = (Filter, usize);
@@ -125,6 +134,11 @@ enum About {
     /// `EVFILT_USER`.
     Trigger {
         pulled: bool,
+    },
+    /// `EVFILT_TIMER`.
+    Timer {
+        next: Instant,
+        period: Duration,
     },
 }
 
@@ -303,6 +317,7 @@ impl Queue {
             About::Queue if answer.is_some() => None,
             About::Queue => kernel.queues[fd as usize].as_ref()?.next_look(),
             About::Trigger { .. } => None,
+            About::Timer { next, .. } => answer.is_none().then_some(next),
             _ => answer.and_then(|_| kernel.under_way.until(filter, fd)),
         };
         match later {
@@ -370,8 +385,14 @@ impl Queue {
             self.delete(key);
         } else if flags & EV_CLEAR != 0 {
             knote.active = None;
-            if let About::Trigger { pulled } = &mut knote.about {
-                *pulled = false;
+            match &mut knote.about {
+                About::Trigger { pulled } => *pulled = false,
+                About::Timer { next, period } => {
+                    *next += *period * data as u32;
+                    let next = *next;
+                    self.wait_for(next, key);
+                }
+                _ => {}
             }
         } else if flags & EV_DISPATCH != 0 {
             knote.active = None;
@@ -387,7 +408,7 @@ impl Queue {
         let filter = system().filter(change.filter).ok_or(EINVAL)?;
         let key = (filter, change.ident);
         let asks = |flag| change.flags & flag != 0;
-        if filter != Filter::User && !linux::is_open(change.ident as Fd) {
+        if filter.is_about_descriptor() && !linux::is_open(change.ident as Fd) {
             return Err(if asks(EV_ADD) { EBADF } else { system().not_open });
         }
         match self.knotes.get_mut(&key) {
@@ -397,6 +418,8 @@ impl Queue {
                 self.delete(key);
                 return Ok(());
             }
+            // Added again, it starts again.
+            Some(knote) if filter == Filter::Timer && asks(EV_ADD) => knote.about = About::timer(change)?,
             Some(knote) => knote.modify(filter, change),
         }
         if let Some(knote) = self.knotes.get_mut(&key) {
@@ -419,6 +442,7 @@ impl Queue {
                 let pulled = change.fflags & NOTE_TRIGGER != 0 && system().trigger_at_birth;
                 About::Trigger { pulled }
             }
+            Filter::Timer => About::timer(change)?,
             _ => About::of(fd, kernel),
         };
         if about == About::PipeWriter && filter == Filter::Write && linux::state(fd) & linux::POLLERR != 0 {
@@ -432,11 +456,12 @@ impl Queue {
         match filter {
             Filter::Read => linux::watch(self.epoll(filter), fd, linux::POLLIN | linux::POLLRDHUP, false),
             Filter::Write => linux::watch(self.epoll(filter), fd, linux::POLLOUT, false),
-            Filter::User => Ok(()),
+            Filter::User | Filter::Timer => Ok(()),
         }
         // What epoll cannot watch, a regular file, can be watched by some of these systems, but not here.
         .map_err(|Errno(_)| EINVAL)?;
-        let mode = change.flags & (EV_CLEAR | EV_ONESHOT | EV_DISPATCH);
+        let mut mode = change.flags & (EV_CLEAR | EV_ONESHOT | EV_DISPATCH);
+        mode |= if filter == Filter::Timer { EV_CLEAR } else { 0 };
         let udata = change.udata;
         let knote = Knote { about, mode, udata, is_disabled: false, active: None, is_ready: false };
         self.knotes.insert(key, knote);
@@ -450,7 +475,7 @@ impl Queue {
         if self.knotes.remove(&key).is_some() {
             self.ready.retain(|ready| *ready != key);
             self.later.retain(|(_, later)| *later != key);
-            if filter != Filter::User {
+            if filter.is_about_descriptor() {
                 linux::unwatch(self.epoll(filter), ident as Fd);
             }
         }
@@ -488,6 +513,10 @@ impl Knote {
             About::PipeWriter if is(linux::POLLERR) => Some(Answer::end(0, 0)),
             About::Queue if read => Some(Answer::data(kernel.count(fd))).filter(|answer| answer.data > 0),
             About::Trigger { pulled } => pulled.then_some(Answer::default()),
+            About::Timer { next, period } => {
+                let late = Instant::now().checked_duration_since(next)?;
+                Some(Answer::data(1 + (late.as_millis() / period.as_millis()) as i64))
+            }
             _ if read => is(linux::POLLIN | linux::POLLERR).then(|| Answer::data(linux::unread(fd))),
             // Nobody counts on how much room there is.
             _ => is(linux::POLLOUT | linux::POLLERR).then_some(Answer::data(4096)),
@@ -540,6 +569,14 @@ fn look_at_tcp(fd: Fd, read: bool, is_listener: bool) -> Option<Answer> {
 }
 
 impl About {
+    fn timer(change: &Record) -> Result<About> {
+        if change.fflags != 0 {
+            return Err(EINVAL); // another unit
+        }
+        let period = Duration::from_millis(change.data.max(1) as u64);
+        Ok(About::Timer { next: Instant::now() + period, period })
+    }
+
     fn of(fd: Fd, kernel: &Kernel) -> About {
         if matches!(kernel.queues.get(fd as usize), Some(Some(_))) {
             return About::Queue;
@@ -565,6 +602,7 @@ impl System {
             _ if number == self.read => Some(Filter::Read),
             _ if number == self.write => Some(Filter::Write),
             _ if Some(number) == self.user => Some(Filter::User),
+            _ if number == self.timer => Some(Filter::Timer),
             _ => None,
         }
     }
@@ -574,6 +612,7 @@ impl System {
             Filter::Read => self.read,
             Filter::Write => self.write,
             Filter::User => self.user.unwrap_or(0),
+            Filter::Timer => self.timer,
         }
     }
 }

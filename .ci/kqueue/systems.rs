@@ -12,6 +12,7 @@ pub struct System {
     pub write: i32,
     /// NetBSD before 10 and OpenBSD before 7.8 do not have it, nor has any with `no-user`.
     pub user: Option<i32>,
+    pub timer: i32,
     /// See `slow.rs`.
     pub slow: bool,
 
@@ -64,6 +65,7 @@ const MACOS: System = System {
     read: -1,
     write: -2,
     user: Some(-10),
+    timer: -7,
     slow: false,
     receipts_keep_flags: true,
     receipt_without_room: WithoutRoom::Drop,
@@ -104,6 +106,7 @@ const NETBSD: System = System {
     read: 0,
     write: 1,
     user: Some(8),
+    timer: 6,
     trigger_at_birth: false,
     listener_from_birth: true,
     longest_wait: i64::MAX,
