@@ -8,6 +8,7 @@ use minimio::{Events, Interests, Poll, TcpStream, UdpSocket, Waker};
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{self, TcpListener};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 const READABLE: Interests = Interests::READABLE;
@@ -51,7 +52,7 @@ const ERRORS: [(&str, i32); 28] = [
 
 type Story = fn(Fault);
 
-const STORIES: [(&str, Story); 27] = [
+const STORIES: [(&str, Story); 30] = [
     ("new", new),
     ("new-in-another-way", new_in_another_way),
     ("waker", waker),
@@ -79,6 +80,9 @@ const STORIES: [(&str, Story); 27] = [
     ("bind", bind),
     ("send", send),
     ("receive", receive),
+    ("pipe", pipe),
+    ("pipe-of-others", pipe_of_others),
+    ("pipe-write", pipe_write),
 ];
 
 fn main() {
@@ -452,4 +456,21 @@ fn receive(fault: Fault) {
     socket.send_to(b"hello", address).unwrap();
     fault.is_in(socket.recv_from(&mut [0; 8]));
     assert_eq!(socket.recv_from(&mut [0; 8]).unwrap(), (5, address));
+}
+
+fn pipe(fault: Fault) {
+    fault.is_in(minimio::pipe());
+}
+
+/// A descriptor that is handed over is closed if it cannot be used.
+fn pipe_of_others(fault: Fault) {
+    let (reader, _writer) = minimio::pipe().unwrap();
+    fault.is_in(minimio::PipeReader::try_from(OwnedFd::from(reader)));
+}
+
+fn pipe_write(fault: Fault) {
+    let (mut reader, mut writer) = minimio::pipe().unwrap();
+    fault.is_in(writer.write(b"hello"));
+    assert_eq!(writer.write(b"hello").unwrap(), 5);
+    assert_eq!(reader.read(&mut [0; 8]).unwrap(), 5);
 }
