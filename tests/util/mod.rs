@@ -169,18 +169,22 @@ pub fn receive(mut stream: impl Read) -> Vec<u8> {
 pub fn fill(mut stream: impl Write) -> usize {
     const QUIET: Duration = Duration::from_millis(30);
     let mut sent = 0;
-    let mut last = Instant::now();
-    while last.elapsed() < QUIET {
+    let mut blocked_since = None;
+    loop {
         match stream.write(&[7; 65536]) {
             Ok(n) => {
                 sent += n;
-                last = Instant::now();
+                blocked_since = None;
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if blocked_since.get_or_insert_with(Instant::now).elapsed() > QUIET {
+                    return sent;
+                }
+                thread::yield_now();
+            }
             Err(error) => panic!("{}", error),
         }
     }
-    sent
 }
 
 /// Closes a connection so that the other side is told of a reset. Merely to leave something unread is not enough: the BSDs
