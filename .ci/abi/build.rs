@@ -39,7 +39,7 @@ const INSTEAD: &[(&str, &str, &str)] = &[
         "timespec",
         "size_of::<ffi::timespec>() == 16 && core::mem::offset_of!(ffi::timespec, tv_nsec) == 8",
     ),
-    // mstcpip.h has `(USHORT)-1` and `(UCHAR)-2`.
+    // The driver's interface is in no header. Its code is made like that of other devices; the flags are numbered.
     ("windows", "IOCTL_AFD_POLL", "ffi::IOCTL_AFD_POLL == 0x12 << 12 | 9 << 2"),
     ("windows", "AFD_POLL_RECEIVE", "ffi::AFD_POLL_RECEIVE == 1 << 0"),
     ("windows", "AFD_POLL_SEND", "ffi::AFD_POLL_SEND == 1 << 2"),
