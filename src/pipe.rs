@@ -1,7 +1,6 @@
 //! [`PipeReader`] and [`PipeWriter`]: bytes between threads, and to and from child processes, without waiting.
 
 use crate::platform::{self, Owned, ReadEnd, WriteEnd};
-use std::convert::TryFrom;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -95,6 +94,11 @@ pub struct PipeReader {
 ///
 /// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) when the handle is not the end of a pipe that can be
 /// written to, and is closed then.
+///
+/// # Platform notes
+///
+/// On Linux, FreeBSD, OpenBSD and DragonFly a write is three system calls: the thread has to hold `SIGPIPE` back meanwhile. A few
+/// large writes are cheaper than many small ones.
 pub struct PipeWriter {
     pub(crate) end: WriteEnd,
 }

@@ -4,7 +4,6 @@
 mod util;
 
 use minimio::{pipe, Events, Interests, PipeReader, PipeWriter, Poll};
-use std::convert::TryFrom;
 use std::env;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};

@@ -5,7 +5,6 @@
 mod util;
 
 use minimio::{PipeReader, PipeWriter, TcpListener, TcpStream};
-use std::convert::TryFrom;
 use std::io::{ErrorKind, IoSlice, Write};
 use std::net;
 use std::os::raw::c_int;

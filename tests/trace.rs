@@ -260,6 +260,35 @@ fn a_standard_error_that_nobody_reads_is_no_reason_to_fail() {
     assert!(process.wait().unwrap().success());
 }
 
+#[cfg(unix)]
+#[test]
+fn the_calls_of_a_pipe_are_lines() {
+    if is_child() {
+        let (reader, mut writer) = minimio::pipe().unwrap();
+        drop(reader);
+        writer.write(b"x").unwrap_err();
+        return;
+    }
+    let output = child("the_calls_of_a_pipe_are_lines").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{}", text);
+    let can_be_silent = cfg!(any(target_vendor = "apple", target_os = "netbsd"));
+    let rest: &[&str] = match can_be_silent {
+        true => &["fcntl(*, F_SETNOSIGPIPE, 1) = 0"],
+        false => &[
+            "pthread_sigmask(SIG_BLOCK, [SIGPIPE], [~]) = 0",
+            "sigpending([~]) = 0",
+            "sigwait([SIGPIPE], [13]) = 0",
+            "pthread_sigmask(SIG_SETMASK, [~], NULL) = 0",
+        ],
+    };
+    let mut lines = text.lines().map(call);
+    for pattern in ["pipe~([*, *]~) = 0"].iter().chain(rest) {
+        let found = lines.any(|line| fits(line, pattern));
+        assert!(found, "{} is not in its place in\n{}", pattern, text);
+    }
+}
+
 /// `wake` may be called from a signal handler, so also the line about it must come about without what a handler could find
 /// in use: std's standard error and the heap.
 #[cfg(unix)]
