@@ -85,7 +85,7 @@ try {
   await page.locator("[data-open=edge]").click();
   await until("the thirteenth is refused", async () => /enough/.test(await text(page, "#toast")));
   expected = /^$/;
-  assert.ok(Math.abs(await place() - before) < 260, "the timeline stays in sight");
+  assert.ok(Math.abs(await place() - before) < 80, "the timeline stays in sight");
   await page.locator("#words summary").click();
   await axe(page, "dark, full");
   await page.locator(".word").first().scrollIntoViewIfNeeded();

@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { pause, startBrowser, startServer, until } from "./browser.mjs";
 
-const WIDTH = 940, HEIGHT = 640, STEP = 500;
+const WIDTH = 940, HEIGHT = 672, STEP = 500;
 const LESSON = 1;
 // The colors of both themes, as the page has them.
 const [DARK, LIGHT] = readFileSync(new URL("../../examples/dashboard/page.css", import.meta.url), "utf8")
@@ -119,7 +119,7 @@ function takePicture() {
       if (filled || framed) {
         const inset = framed ? around[0] / 2 : 0;
         box(shown.left + inset, shown.top + inset, shown.right - shown.left - 2 * inset, shown.bottom - shown.top - 2 * inset, parseFloat(style.borderTopLeftRadius),
-          `fill:${filled ? paint(style.backgroundColor) : "none"}${framed ? `;stroke:${paint(style.borderTopColor)}` : ""}`);
+          `fill:${!filled ? "none" : node.classList.contains("badge") ? style.backgroundColor : paint(style.backgroundColor)}${framed ? `;stroke:${paint(style.borderTopColor)}` : ""}`);
         depth = Math.min(8, depth + 1);
       } else {
         if (around[0] > 0) box(shown.left, rect.top, shown.right - shown.left, 1, 0, `fill:${paint(style.borderTopColor)}`);

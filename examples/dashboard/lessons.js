@@ -24,7 +24,7 @@ const LESSONS = [
       hearing("The thread wakes up with one event.", ["readable"]),
       { text: "The loop reads the 5 bytes and goes back to sleep.", when: (now, it) => now.what === "read" && now.token === it.token },
     ],
-    look: "In the list of polls: how long the thread slept, and how short it was awake.",
+    look: "In the list of polls: how long the thread slept, and how briefly it was awake.",
     why: "Nobody asked the connection again and again whether it had something. The kernel noticed when the bytes came, and woke the thread. The event carries the token, a number the program chose when it registered the connection, so it knows which one to read. One thread can watch a hundred thousand connections like that.",
     chapter: ["ch03_readiness_completion", "Readiness and completion"],
   },
@@ -74,9 +74,9 @@ const LESSONS = [
   },
   {
     title: "Three modes side by side",
-    intro: "The same bytes at the same moment, to one connection in each mode. Which poll reports which?",
+    intro: "The same bytes at the same moment, to one connection in each mode. Which poll reports which connection?",
     steps: [
-      { text: "Press <b>Run the comparison</b>. It takes three seconds.", press: () => "#compare", when: now => now.what === "comparing" },
+      { text: "Press <b>Run the comparison</b>. It takes two seconds.", press: () => "#compare", when: now => now.what === "comparing" },
       { text: "Watch how the rows fill. Nobody reads until the last column.", when: now => now.what === "compared" },
     ],
     look: "Follow each row from left to right. All three read the same number of bytes in the end.",
@@ -157,7 +157,7 @@ const LESSONS = [
       { text: "After a second the poll returns with nothing.", when: now => now.what === "time-is-up" && now.events === 0 },
     ],
     look: "“no event: time is up”, and how exactly the second was kept.",
-    why: "The queue knows no timers, but a poll takes a timeout, and that is enough. Sleep until the nearest of your timers, and look at the clock afterwards. A timeout is rounded up, never down, or the loop would spin for the last fraction of a millisecond.",
+    why: "The queue has no timers, but a poll takes a timeout, and that is enough. Sleep until the nearest of your timers, and look at the clock afterwards. A timeout is rounded up, never down, or the loop would spin for the last fraction of a millisecond.",
     chapter: ["ch10_threads", "Other threads, wakers, closing"],
   },
 ];
@@ -203,7 +203,7 @@ const KERNEL = {
   epoll: {
     title: "Inside the kernel: epoll’s two lists",
     left: ["Interest list", "What the loop asked about. epoll_ctl adds, changes and removes entries. On Linux these masks are read off the kernel itself."],
-    right: ["Ready list", "Entries with news. When it is not empty, epoll_wait copies it out and the thread wakes up."],
+    right: ["Ready list", "Entries with news. When it is not empty, epoll_wait copies it out and the thread wakes up. The page leaves each entry here for a second, so that you can see it."],
     empty: "empty: the thread sleeps in epoll_wait",
     words: { READABLE: "EPOLLIN EPOLLRDHUP", WRITABLE: "EPOLLOUT", LEVEL: "", EDGE: "EPOLLET", oneshot: "EPOLLONESHOT" },
     done: {
@@ -216,7 +216,7 @@ const KERNEL = {
   kqueue: {
     title: "Inside the kernel: knotes and the active list",
     left: ["Knotes", "One for each descriptor and direction that the loop asked about. kevent adds, enables and deletes them."],
-    right: ["Active knotes", "Those whose condition holds. When there are some, kevent copies them out and the thread wakes up."],
+    right: ["Active knotes", "Those whose condition holds. When there are some, kevent copies them out and the thread wakes up. The page leaves each here for a second, so that you can see it."],
     empty: "none: the thread sleeps in kevent",
     words: { READABLE: "EVFILT_READ", WRITABLE: "EVFILT_WRITE", LEVEL: "", EDGE: "EV_CLEAR", oneshot: "EV_DISPATCH" },
     done: {
@@ -228,7 +228,7 @@ const KERNEL = {
   iocp: {
     title: "Inside the kernel: requests and the completion port",
     left: ["Requests to AFD", "One for each registered socket: “tell me when it is readable”. A request is answered once."],
-    right: ["The completion port", "Answered requests, as packets. GetQueuedCompletionStatusEx takes them out and the thread wakes up."],
+    right: ["The completion port", "Answered requests, as packets. GetQueuedCompletionStatusEx takes them out and the thread wakes up. The page leaves each here for a second, so that you can see it."],
     empty: "no packet: the thread sleeps at the port",
     words: { READABLE: "AFD_POLL_RECEIVE", WRITABLE: "AFD_POLL_SEND", LEVEL: "(asked again by each poll)", EDGE: "(asked again after WouldBlock)", oneshot: "(asked once)" },
     done: {

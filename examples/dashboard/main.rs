@@ -1,4 +1,4 @@
-//! A web page that teaches the event queue it is served by: ten lessons, live.
+//! A web page with ten live lessons about event queues, served by the queue that it shows.
 //!
 //! Run:  cargo run --example dashboard              then open http://127.0.0.1:7004 in a browser, or in two
 //!       cargo run --example dashboard -- ADDRESS   listens there; port 0 takes any that is free
@@ -44,7 +44,7 @@ const HISTORY: usize = 40;
 /// A level-triggered connection that is left unread ends every poll at once. To be watched, that is slowed down.
 const SLOW_MOTION: Duration = Duration::from_millis(250);
 /// And after so many times the loop reads it without being asked.
-const MAX_UNREAD: u32 = 40;
+const MAX_UNREAD: u32 = 240;
 /// How long to leave the listeners alone after one failed, for instance because all descriptors are in use.
 const REST: Duration = Duration::from_millis(100);
 

@@ -189,6 +189,7 @@ function showRows() {
     }
   }
   get("rows-none").hidden = practice.length > 0;
+  get("buttons").hidden = practice.length === 0;
   get("rows").hidden = practice.length === 0;
   get("close-all").hidden = practice.length < 2;
 }
@@ -379,9 +380,17 @@ function hideTip() { showTip({ target: document }); }
 document.addEventListener("mouseover", showTip);
 document.addEventListener("focusin", event => event.target.matches(":focus-visible") ? showTip(event) : hideTip());
 document.addEventListener("keydown", event => event.key === "Escape" && hideTip());
-document.addEventListener("click", hideTip);
+// Under a finger a word explains itself when it is touched; a button does what it says.
+document.addEventListener("click", event => (event.target.matches("[data-tip]:not(button)") ? showTip(event) : hideTip()));
 addEventListener("scroll", hideTip, true);
-for (const [word, text] of Object.entries(WORDS)) get("words").lastElementChild.append(make("dt", "", word), make("dd", "", text));
+function glossary(place, words) {
+  for (const [word, text] of Object.entries(words)) get(place).lastElementChild.append(make("dt", "", word), make("dd", "", text));
+}
+glossary("words", WORDS);
+glossary("buttons", {
+  "Send": BUTTONS.send, "Half-close": BUTTONS.half, "Close, your end": BUTTONS.hangup, "Reset": BUTTONS.reset, "Read 64 KB": BUTTONS.sip,
+  "Read all": BUTTONS.drain, "Read": BUTTONS.read, "Re-arm": BUTTONS.arm, "Write": BUTTONS.write, "Fill": BUTTONS.fill, "Close, loop’s end": BUTTONS.close,
+});
 
 // ---- The lessons ----
 
@@ -444,6 +453,8 @@ const lesson = {
     if (this.step < steps.length) return;
     this.done.add(this.number);
     get("lesson-why").open = true;
+    // Where the lesson is taller than the window.
+    get("lesson").scrollTop = get("lesson").scrollHeight;
     try { localStorage.setItem("minimio-lessons", [...this.done].join(" ")); } catch { /* then it is forgotten */ }
   },
   // Shows how far it is, and points at what to press.
@@ -514,7 +525,7 @@ const comparison = {
       this.opening = false;
       const { oneshot, level, edge } = this.tokens, all = [level, edge, oneshot].join();
       this.show();
-      for (const [path, ms] of [[`/send/${all}`, 650], [`/send/${all}`, 650], [`/arm/${oneshot}`, 400], [`/read/${all}`, 700], [`/close/${all}`, 0]]) {
+      for (const [path, ms] of [[`/send/${all}`, 480], [`/send/${all}`, 480], [`/arm/${oneshot}`, 380], [`/read/${all}`, 700], [`/close/${all}`, 0]]) {
         if (!await press(path)) return;
         await pause(ms);
       }
