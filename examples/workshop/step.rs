@@ -7,11 +7,13 @@
 use std::env;
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Write};
+#[cfg(unix)]
+use std::os::unix::process::ExitStatusExt;
 use std::panic;
-use std::process::{self, Child, Command, ExitStatus, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A check that says nothing for this long hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -114,47 +116,47 @@ pub fn check(number: usize, solution: bool) -> Outcome {
         command.arg("--solution");
     }
     let mut child = command.spawn()?;
-    let lines = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
+    let lines = BufReader::new(child.stdout.take().expect("it was asked for")).split(b'\n');
     let (sender, received) = mpsc::channel();
     thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
 
     let mut failure = Failure::default();
     let mut place = String::new();
-    let came = loop {
-        let line = match received.recv_timeout(PATIENCE) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => {
-                end(&mut child);
-                break format!("nothing for {} seconds, so the check was ended", PATIENCE.as_secs());
-            }
-            Err(RecvTimeoutError::Disconnected) => break how_it_died(child.wait()?),
+    let mut deadline = Instant::now() + PATIENCE;
+    failure.came = loop {
+        let line = match received.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => String::from_utf8_lossy(&line).into_owned(),
+            Err(RecvTimeoutError::Timeout) => break too_long(),
+            Err(RecvTimeoutError::Disconnected) => break how_it_died(&mut child, deadline)?,
         };
-        match line.strip_prefix(MARK).and_then(|line| line.split_once(':')) {
-            Some(("passed", _)) => {
+        let (what, words) = match line.strip_prefix(MARK).and_then(|line| line.split_once(':')) {
+            Some((what, words)) => (what, words.to_string()),
+            None => {
+                if !line.is_empty() {
+                    println!("       | {}", line);
+                }
+                continue;
+            }
+        };
+        deadline = Instant::now() + PATIENCE;
+        match what {
+            "passed" => {
                 end(&mut child);
                 return Ok(());
             }
-            Some(("look", words)) => failure.look = words.to_string(),
-            Some(("expected", words)) => failure.expected = words.to_string(),
-            Some(("place", words)) => place = words.to_string(),
-            Some(("came", words)) => {
-                end(&mut child);
-                break words.to_string();
-            }
-            Some(("panic", words)) => {
-                end(&mut child);
+            "look" => failure.look = words,
+            "expected" => failure.expected = words,
+            "came" => break words,
+            "place" => place = words,
+            _ => {
+                // A panic. That of `todo!` says only that there is something to do.
                 failure.look = place;
-                match words.strip_prefix("not yet implemented: ") {
-                    Some(_) => failure.expected.clear(), // the task says what to do
-                    None => break format!("a panic: {}", words),
-                }
-                break String::new();
+                let is_todo = words.starts_with("not yet implemented");
+                break if is_todo { String::new() } else { format!("a panic: {}", words) };
             }
-            _ if line.is_empty() => {}
-            _ => println!("       | {}", line),
         }
     };
-    failure.came = came;
+    end(&mut child);
     Err(failure)
 }
 
@@ -164,39 +166,34 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
+fn too_long() -> String {
+    format!("nothing for {} seconds, so the check was ended", PATIENCE.as_secs())
+}
+
 /// It ended without a last word.
-fn how_it_died(status: ExitStatus) -> String {
+fn how_it_died(child: &mut Child, deadline: Instant) -> io::Result<String> {
+    const MEMORY: &str =
+        "it used memory that is not its own, or no longer. Compare each address and length that your code \
+                          gives to the system, and ask how long the memory behind it stays";
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if Instant::now() > deadline => return Ok(too_long()),
+            None => thread::sleep(Duration::from_millis(10)),
+        }
+    };
     #[cfg(unix)]
-    let (number, names) = {
-        let names: &[(i32, &str)] = &[
-            (4, "SIGILL, an illegal instruction"),
-            (6, "SIGABRT: it gave itself up"),
-            (7, "SIGBUS: it used memory that is not its own"),
-            (10, "SIGBUS: it used memory that is not its own"),
-            (11, "SIGSEGV: it used memory that is not its own"),
-            (13, "SIGPIPE: it wrote where nobody reads"),
-            (14, "SIGALRM"),
-        ];
-        (std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0), names)
+    let cause = match status.signal() {
+        Some(6) => "SIGABRT: it gave itself up, and said why above".to_string(),
+        Some(7 | 10) => format!("SIGBUS: {}", MEMORY),
+        Some(11) => format!("SIGSEGV: {}", MEMORY),
+        _ => format!("{}. Did your code close a descriptor that is not its own?", status),
     };
     #[cfg(windows)]
-    let (number, names) = {
-        let names: &[(i32, &str)] = &[
-            (0xC000_0005_u32 as i32, "an access violation: it used memory that is not its own"),
-            (
-                0xC000_0374_u32 as i32,
-                "a damaged heap: something was freed twice, or written to after it was freed",
-            ),
-            (0xC000_0409_u32 as i32, "it gave itself up"),
-        ];
-        (status.code().unwrap_or(0), names)
+    let cause = match status.code().map(|code| code as u32) {
+        Some(0xC000_0005) => format!("an access violation: {}", MEMORY),
+        Some(0xC000_0374) => format!("a damaged heap: {}", MEMORY),
+        _ => format!("{}. Did your code close a handle that is not its own?", status),
     };
-    match names.iter().find(|(known, _)| *known == number) {
-        Some((_, name)) => format!(
-            "the process died: {}. Compare each address and length that your code gives to the kernel, and ask how \
-             long the memory behind it stays",
-            name
-        ),
-        None => format!("the process ended ({})", status),
-    }
+    Ok(format!("the process died: {}", cause))
 }
