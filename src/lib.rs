@@ -30,8 +30,8 @@
 //! # }
 //! ```
 //!
-//! From here: [`Poll`] waits, [`Registrator`] chooses what to wait for, [`Waker`] ends a wait from another thread. The [`guide`]
-//! tells how it all works, from a thread that blocks to `async`/`await`.
+//! From here: [`Poll`] waits, [`Registrator`] chooses what to wait for, [`Waker`] ends a wait from another thread. The
+//! [`guide`] explains how it all works, from a thread that blocks to `async`/`await`.
 //!
 //! [`TcpListener`], [`TcpStream`] and [`UdpSocket`] are std's types, except that they never block. You can register std's own as
 //! well, and on Unix anything with a descriptor. But **a socket of std blocks** until you call `set_nonblocking(true)`:
@@ -51,25 +51,25 @@
 //!
 //! # What every platform promises
 //!
-//! **Registering.** [`Registrator::register`] starts watching a source or replaces what the queue watched it
-//! for; the newest registration wins. Registering looks at readiness anew: a source that is ready at that
-//! moment delivers an event, in every mode. It works from any thread, also while another one is inside
-//! [`Poll::poll`], and takes effect on that very poll.
+//! **Registering.** [`Registrator::register`] starts watching a source, or replaces what the queue watched it for; the
+//! newest registration wins. Registering looks at readiness anew: a source that is ready at that moment delivers an
+//! event, in every mode. You may register from any thread, even while another one is inside [`Poll::poll`]; it takes
+//! effect on that very poll.
 //!
-//! **Modes.** *One-shot*, the default: a poll reports the source once, then silence, for both directions, until
-//! it is registered again. [`Interests::LEVEL`]: an event from every poll for as long as the source is ready.
-//! [`Interests::EDGE`]: an event each time the source becomes ready; read or write until `WouldBlock` before
-//! you expect the next. [A chapter](guide::ch09_modes) shows them side by side.
+//! **Modes.** *One-shot*, the default: a poll reports the source once, and then it is silent, in both directions, until
+//! you register it again. [`Interests::LEVEL`]: an event from every poll for as long as the source is ready.
+//! [`Interests::EDGE`]: an event each time the source becomes ready; read or write until `WouldBlock` before you expect
+//! the next one. [A chapter of the guide](guide::ch09_modes) shows them side by side.
 //!
-//! **Polling.** [`Poll::poll`] blocks until at least one event, the timeout or the end. Signals do not surface.
-//! Events that did not fit come with the next poll. A source that is ready in both directions may come as one
-//! event or as two within one poll: handle both. An armed source may give a spurious event; a spent one-shot, a
-//! deregistered or closed source or an old token never does. (On Linux a source is closed when its last duplicate is; on
-//! Windows one that is not a minimio type may have an event on its way. [`Registrator::register`] has the fine print. To
-//! deregister before you close is always enough.)
+//! **Polling.** [`Poll::poll`] blocks until there is at least one event, the timeout has passed, or the loop is closed.
+//! Signals do not surface. Events that did not fit come with the next poll. A source that is ready in both directions
+//! may come as one event, or as two within one poll: handle both. An armed source may give a spurious event; a spent
+//! one-shot, a deregistered or closed source, or an old token never does. (On Linux a source is closed when its last
+//! duplicate is; on Windows a source that is not of minimio's types may have an event on its way.
+//! [`Registrator::register`] has the fine print. Deregistering before you close is always enough.)
 //!
-//! **Ending.** After [`Registrator::close_loop`], or when the [`Poll`] was dropped, every call answers
-//! [`ErrorKind::Interrupted`](std::io::ErrorKind::Interrupted) without an OS code. It is the end, never "try again":
+//! **Ending.** After [`Registrator::close_loop`], or once the [`Poll`] has been dropped, every call returns
+//! [`ErrorKind::Interrupted`](std::io::ErrorKind::Interrupted) without an OS code. It means the end, never "try again":
 //! do not retry on it.
 //!
 //! # What a kernel cannot do
@@ -82,12 +82,13 @@
 //! | [`EDGE`](Interests::EDGE) | yes | yes | for minimio's own types; another socket gets `Unsupported` |
 //! | [`poll_timeout`](Poll::poll_timeout) finer than 1 ms | yes (Linux 5.11 and newer, else rounded up) | yes | rounded up |
 //!
-//! Urgent (out-of-band) data as an interest is offered on none of them. [Why each of these is as it is](guide::ch08_one_api).
+//! None of them offers urgent (out-of-band) data as an interest. [Why each of these is as it is](guide::ch08_one_api).
 //!
 //! # Features
 //!
-//! `trace`, off by default and free of cost then, prints the system calls that the library makes, as they return, to standard
-//! error, one line each, in the manner of `strace`. To close a descriptor, and what std calls for a socket, is not among them.
+//! `trace` prints each system call of the library to standard error as it returns, one line each, in the manner of
+//! `strace`. It is off by default, and then costs nothing. It does not show the closing of a descriptor, nor what std
+//! calls for a socket.
 //!
 //! ```text
 //!     0.021 ms  epoll_ctl(3, EPOLL_CTL_ADD, 7, {EPOLLIN|EPOLLRDHUP|EPOLLONESHOT, token=10}) = 0
@@ -149,23 +150,23 @@ pub use net::{TcpListener, TcpStream, UdpSocket};
 pub use pipe::{pipe, PipeReader, PipeWriter};
 pub use platform::{Event, Registrator, Selector, Source, Waker};
 
-/// The number that tells one registration from another. Every value is yours; none is reserved.
+/// The number by which you recognize a registration in its events. Every value is yours; none is reserved.
 pub type Token = usize;
 
-/// The events of one poll. Its capacity is the most events one poll delivers: a batch size, never a limit, for
-/// what does not fit comes with the next poll. One without capacity is given a default one by the first poll.
+/// The events of one poll. Its capacity is the most events that one poll delivers. That is a batch size and never a
+/// limit: what does not fit comes with the next poll. The first poll gives a vector without capacity a default one.
 pub type Events = Vec<Event>;
 
 /// An event queue: register sources, then wait for all of them at once.
 ///
-/// Dropping it ends the loop for its [`Registrator`]s and [`Waker`]s, as [`Registrator::close_loop`] does. Sources
+/// Dropping it ends the loop for its [`Registrator`]s and [`Waker`]s, as [`Registrator::close_loop`] does. Its sources
 /// outlive it.
 ///
 /// # Platform notes
 ///
-/// On Unix a queue can itself be registered with another one, as a source that is readable while it has events. Its
-/// descriptor is closed when the last of its [`Registrator`]s and [`Waker`]s is gone, so deregister it there before you drop it.
-/// A queue does not survive `fork`: make a new one in the child.
+/// On Unix you can register a queue with another one: it is a source that is readable while it has events. Its
+/// descriptor is closed when the last of its [`Registrator`]s and [`Waker`]s is gone, so deregister it there before you
+/// drop it. A queue does not survive `fork`: create a new one in the child.
 ///
 /// # Examples
 ///
@@ -191,11 +192,11 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// Makes a new queue with nothing registered.
+    /// Creates a queue with nothing registered.
     ///
     /// # Errors
     ///
-    /// The system's error when it has no room for another queue (on Unix `EMFILE` or `ENFILE`: too many open
+    /// The system's error if it has no room for another queue (on Unix `EMFILE` or `ENFILE`: too many open
     /// descriptors).
     pub fn new() -> io::Result<Poll> {
         let selector = Selector::new()?;
@@ -209,29 +210,29 @@ impl Poll {
         &self.registry
     }
 
-    /// A handle that registers sources from any other thread, also while this one is inside [`Poll::poll`].
+    /// A handle that registers sources from any other thread, even while this one is inside [`Poll::poll`].
     pub fn registrator(&self) -> Registrator {
         self.selector.registrator()
     }
 
-    /// Clears `events`, blocks until at least one event, the timeout or a close, and returns how many events it
-    /// delivered, which is `events.len()`.
+    /// Clears `events`, blocks until there is at least one event, the timeout has passed or the loop is closed, and
+    /// returns how many events it delivered, which is `events.len()`.
     ///
-    /// `None` blocks for ever, `Some(n)` for n milliseconds; a negative n counts as 0; 0 never blocks and sees what was
-    /// ready before the call. A signal does not end the wait: it goes on with the time that is left. `Ok(0)` always
-    /// means that the time has passed. Once `events` has its capacity nothing is allocated.
+    /// `None` blocks for ever, `Some(n)` for n milliseconds. A negative n counts as 0, and 0 never blocks: it sees what
+    /// was ready before the call. A signal neither ends nor extends the wait. `Ok(0)` always means that the time has
+    /// passed. Once `events` has its capacity, nothing is allocated.
     ///
     /// # Errors
     ///
-    /// * [`ErrorKind::Interrupted`](io::ErrorKind::Interrupted) without an OS code when the loop was closed. It is
+    /// * [`ErrorKind::Interrupted`](io::ErrorKind::Interrupted) without an OS code once the loop is closed. It is
     ///   sticky and means the end: do not retry on it.
-    /// * The system's error in the rare case that waiting itself fails.
+    /// * The system's error, in the rare case that waiting itself fails.
     ///
-    /// On an error `events` is empty.
+    /// After an error `events` is empty.
     ///
     /// # Platform notes
     ///
-    /// On Windows a source that was registered just before may need a moment more than a poll with timeout 0 gives it.
+    /// On Windows a source registered just before may need a moment longer than a poll with a timeout of 0 gives it.
     #[inline(always)] // A few instructions around the call of the kernel: see `wait`.
     pub fn poll(&mut self, events: &mut Events, timeout_ms: Option<i32>) -> io::Result<usize> {
         let timeout = timeout_ms.map(|ms| Duration::from_millis(ms.max(0) as u64));
@@ -239,16 +240,16 @@ impl Poll {
         Ok(events.len())
     }
 
-    /// As [`Poll::poll`], with a timeout as fine as the kernel can wait for: a `Duration`, or an `Option` of one, where
-    /// `None` waits for ever. It is rounded up, never down; a huge one waits as long as the kernel lets it.
+    /// Like [`Poll::poll`], with a timeout as fine as the kernel can wait for: a `Duration`, or an `Option` of one,
+    /// where `None` waits for ever. It is rounded up, never down; a huge one waits as long as the kernel allows.
     ///
     /// # Errors
     ///
-    /// As [`Poll::poll`].
+    /// Those of [`Poll::poll`].
     ///
     /// # Platform notes
     ///
-    /// Nanoseconds on Linux 5.11 and newer and on macOS and the BSDs, else whole milliseconds.
+    /// Nanoseconds on Linux 5.11 and newer, on macOS and on the BSDs; elsewhere whole milliseconds.
     #[inline(always)] // A few instructions around the call of the kernel: see `wait`.
     pub fn poll_timeout(
         &mut self,
@@ -278,7 +279,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// As [`Registrator::register`].
+    /// Those of [`Registrator::register`].
     #[inline]
     pub fn register(
         &self,
@@ -293,7 +294,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// As [`Registrator::reregister`].
+    /// Those of [`Registrator::reregister`].
     #[inline]
     pub fn reregister(
         &self,
@@ -308,31 +309,31 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// As [`Registrator::deregister`].
+    /// Those of [`Registrator::deregister`].
     #[inline]
     pub fn deregister(&self, source: &(impl Source + ?Sized)) -> io::Result<()> {
         self.registrator.deregister(source)
     }
 }
 
-/// So that a [`Waker`] can be made from either.
+/// So that you can create a [`Waker`] from either.
 impl AsRef<Registrator> for Registry {
     fn as_ref(&self) -> &Registrator {
         &self.registrator
     }
 }
 
-/// So that a [`Waker`] can be made from either.
+/// So that you can create a [`Waker`] from either.
 impl AsRef<Registrator> for Registrator {
     fn as_ref(&self) -> &Registrator {
         self
     }
 }
 
-/// What to watch a source for, and how: flags that are combined with `|`.
+/// What to watch a source for, and how: flags that you combine with `|`.
 ///
-/// At least one of [`READABLE`](Interests::READABLE) and [`WRITABLE`](Interests::WRITABLE), at most one of
-/// [`LEVEL`](Interests::LEVEL) and [`EDGE`](Interests::EDGE); neither of these is one-shot.
+/// Give at least one of [`READABLE`](Interests::READABLE) and [`WRITABLE`](Interests::WRITABLE), and at most one of
+/// [`LEVEL`](Interests::LEVEL) and [`EDGE`](Interests::EDGE); with neither of those two the mode is one-shot.
 ///
 /// ```
 /// use minimio::Interests;
@@ -345,17 +346,17 @@ impl AsRef<Registrator> for Registrator {
 pub struct Interests(u8);
 
 impl Interests {
-    /// Events when a read will not block: data, the end of the stream, a connection to accept, or an error.
+    /// Events when a read will not block: there is data, the end of the stream, a connection to accept, or an error.
     pub const READABLE: Interests = Interests(1);
-    /// Events when a write will not block: room, a connection that now stands, or an error.
+    /// Events when a write will not block: there is room, a connection is established, or there is an error.
     pub const WRITABLE: Interests = Interests(2);
     /// An event from every poll for as long as the source is ready.
     pub const LEVEL: Interests = Interests(4);
-    /// An event each time the source becomes ready. Read or write until `WouldBlock` before you expect the next;
-    /// more data may bring one earlier, it need not.
+    /// An event each time the source becomes ready. Read or write until `WouldBlock` before you expect the next one;
+    /// more data may bring it earlier, but need not.
     pub const EDGE: Interests = Interests(8);
 
-    /// All flags of both: `|` for constants.
+    /// All flags of both: what `|` does, for constants.
     ///
     /// ```
     /// use minimio::Interests;
@@ -368,37 +369,37 @@ impl Interests {
         Interests(self.0 | other.0)
     }
 
-    /// Whether [`READABLE`](Interests::READABLE) is among them.
+    /// Whether [`READABLE`](Interests::READABLE) is among the flags.
     #[inline]
     pub const fn is_readable(self) -> bool {
         self.0 & Interests::READABLE.0 != 0
     }
 
-    /// Whether [`WRITABLE`](Interests::WRITABLE) is among them.
+    /// Whether [`WRITABLE`](Interests::WRITABLE) is among the flags.
     #[inline]
     pub const fn is_writable(self) -> bool {
         self.0 & Interests::WRITABLE.0 != 0
     }
 
-    /// Whether [`LEVEL`](Interests::LEVEL) is among them.
+    /// Whether [`LEVEL`](Interests::LEVEL) is among the flags.
     #[inline]
     pub const fn is_level(self) -> bool {
         self.0 & Interests::LEVEL.0 != 0
     }
 
-    /// Whether [`EDGE`](Interests::EDGE) is among them.
+    /// Whether [`EDGE`](Interests::EDGE) is among the flags.
     #[inline]
     pub const fn is_edge(self) -> bool {
         self.0 & Interests::EDGE.0 != 0
     }
 
-    /// Whether no mode is among them: one event, then silence until the source is registered again.
+    /// Whether no mode is among the flags: one event, then silence until you register the source again.
     #[inline]
     pub const fn is_oneshot(self) -> bool {
         !self.is_level() && !self.is_edge()
     }
 
-    /// Refuses what no kernel could make sense of, before anything was changed.
+    /// Refuses what no kernel could make sense of, before anything is changed.
     #[inline]
     pub(crate) fn check(self) -> io::Result<()> {
         let refuse = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -462,13 +463,13 @@ impl fmt::Debug for Event {
     }
 }
 
-/// The answer of a queue that has ended. It carries no OS code, so no signal can be mistaken for it.
+/// The answer of a closed queue. It carries no OS code, so no signal can be mistaken for it.
 #[cold]
 pub(crate) fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::Interrupted, "the event queue is closed")
 }
 
-/// The answer to changing or ending a registration that there is not.
+/// The answer to changing or ending a registration that does not exist.
 #[cold]
 pub(crate) fn not_registered() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the source is not registered with this queue")

@@ -313,11 +313,11 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Makes an empty queue.
+    /// Creates an empty queue.
     ///
     /// # Errors
     ///
-    /// The system's error when it has no room for another queue.
+    /// The system's error if it has no room for another queue.
     pub fn new() -> io::Result<Selector> {
         Selector::with_bell(ffi::EVFILT_USER)
     }
@@ -355,8 +355,8 @@ impl Selector {
     ///
     /// # Errors
     ///
-    /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; else the system's error.
-    /// `events` is empty then.
+    /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; otherwise the system's
+    /// error. `events` is empty then.
     pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let queue = &*self.queue;
         wait(events, timeout, &queue.closed, |events, mut timeout| loop {
@@ -396,7 +396,7 @@ impl AsFd for Selector {
     }
 }
 
-/// Registers sources with a queue, from any thread, also while another one is inside [`Poll::poll`](crate::Poll::poll).
+/// Registers sources with a queue, from any thread, even while another one is inside [`Poll::poll`](crate::Poll::poll).
 ///
 /// A clone is another handle to the same queue.
 #[derive(Clone, Debug)]
@@ -407,31 +407,35 @@ pub struct Registrator {
 impl Registrator {
     /// Starts watching `source`, or replaces what this queue watched it for: token, direction and mode.
     ///
-    /// The newest registration wins: no event with an old token is delivered by a poll that starts later. A source that is
+    /// The newest registration wins: no poll that starts later delivers an event with an old token. A source that is
     /// ready at this moment delivers an event. Nothing is lost between a one-shot event and its re-arming.
     ///
-    /// The source stays as it is, blocking or not. minimio's own sockets never block; call `set_nonblocking(true)` on one of std
-    /// before you register it, or a read that is to go on until `WouldBlock` waits for ever.
+    /// The source stays as it is, blocking or not. minimio's own sockets never block. Call `set_nonblocking(true)` on
+    /// one of std's before you register it; otherwise, if you read until `WouldBlock`, the last read blocks for ever.
     ///
     /// # Errors
     ///
     /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `interests` names no direction, or both modes. An earlier
     ///   registration stays as it was.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not of minimio's types; or
-    ///   one that is, while a clone of it or another queue's registration of it is there. All stays as it was.
-    /// * The system's error: the source cannot be watched (`EPERM` for a regular file), no memory or no room for another one.
+    /// * [`Unsupported`](io::ErrorKind::Unsupported), on Windows only: edge mode for a source that is not of minimio's
+    ///   types; or a source that is, while a clone of it is registered or another queue watches it. Everything stays as
+    ///   it was.
+    /// * The system's error: the source cannot be watched (`EPERM` for a regular file), or there is no memory or no
+    ///   room for it.
     ///
     /// # Platform notes
     ///
-    /// On Linux a registration lives as long as the open file behind the descriptor: while a duplicate (`dup`, `try_clone`,
-    /// `fork`) is open, closing the registered descriptor does not end it. A child process holds one for a moment while
-    /// `std::process::Command` starts it, close-on-exec or not. To `deregister` before you close is always enough.
+    /// On Linux a registration lives as long as the open file behind the descriptor: while a duplicate (`dup`,
+    /// `try_clone`, `fork`) is open, closing the registered descriptor does not end the registration. A child process
+    /// holds a duplicate for a moment while `std::process::Command` starts it, close-on-exec or not. Calling
+    /// `deregister` before you close is always enough.
     ///
-    /// Windows cannot watch one socket twice, in two queues or as two clones. minimio's types say so; any other socket moves to
-    /// the queue that registered it last, and its clones are not to be watched beside it. Nor does Windows tell when such a socket
-    /// is closed: it is told from others by its number and its addresses alone, and after its close may give one last event, one
-    /// that was on its way, in the first poll that starts then.
+    /// Windows cannot watch one socket twice, whether in two queues or as two clones. minimio's types refuse it; any
+    /// other socket moves to the queue that registered it last, and you must not watch its clones beside it. Nor does
+    /// Windows say when such a socket is closed. The library tells it from others only by its number and its addresses,
+    /// and after it is closed, one event that was already on its way may still come, in the first poll that starts
+    /// then.
     pub fn register(
         &self,
         source: &(impl Source + ?Sized),
@@ -456,8 +460,8 @@ impl Registrator {
         self.watch(source.as_fd(), token, interests, true)
     }
 
-    /// Stops watching `source`: no poll that starts later delivers its events. It can be registered again, here or
-    /// with another queue.
+    /// Stops watching `source`: no poll that starts later delivers its events. You can register it again, here or with
+    /// another queue.
     ///
     /// # Errors
     ///
@@ -473,12 +477,12 @@ impl Registrator {
         result(errors[0]).or_else(|_| result(errors[1]))
     }
 
-    /// Ends the loop: the current poll and every later one return [`Interrupted`](io::ErrorKind::Interrupted), from any
-    /// thread, also when nobody was polling yet.
+    /// Ends the loop, from any thread: the current poll and every later one return
+    /// [`Interrupted`](io::ErrorKind::Interrupted), even if nobody was polling yet.
     ///
     /// # Errors
     ///
-    /// [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed already.
+    /// [`Interrupted`](io::ErrorKind::Interrupted): the queue is already closed.
     pub fn close_loop(&self) -> io::Result<()> {
         let was_closed = self.queue.closed.swap(true, Ordering::AcqRel);
         // If it was, it is rung for the end once more all the same: the call before may have failed to.
@@ -562,7 +566,7 @@ fn mode(interests: Interests) -> ffi::flags_t {
     }
 }
 
-/// What a poll says of one source: its token and what it is ready for.
+/// What a poll reports about one source: its token, and what it is ready for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Event {
@@ -570,7 +574,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// The token that the source was registered with.
+    /// The token with which the source was registered.
     #[inline]
     pub fn id(&self) -> Token {
         self.record.udata
@@ -583,8 +587,8 @@ impl Event {
         self.record.filter != ffi::EVFILT_WRITE || self.is_error()
     }
 
-    /// A write will not block: there is room, the connection stands, or there is an error to pick up. An error counts for
-    /// both directions, whichever you asked for.
+    /// A write will not block: there is room, the connection is established, or there is an error to pick up. An error
+    /// counts for both directions, whichever you asked for.
     #[inline]
     pub fn is_writable(&self) -> bool {
         self.record.filter != ffi::EVFILT_READ || self.is_error()
@@ -600,20 +604,20 @@ impl Event {
     ///
     /// # Platform notes
     ///
-    /// After your own `shutdown` of writing kqueue says it at once, the others need not. On Linux a pipe that is full and whose
-    /// reader has gone says writable and error, not this; and a TCP stream with a message in its error queue (you asked for
-    /// `MSG_ZEROCOPY` or time stamps) says this though it is open.
+    /// After you have shut down writing yourself, kqueue reports this at once; the others need not. On Linux a full
+    /// pipe whose reader has gone reports writable and error, but not this; and a TCP stream with a message in its
+    /// error queue (because you asked for `MSG_ZEROCOPY` or time stamps) reports this although it is open.
     #[inline]
     pub fn is_write_closed(&self) -> bool {
         self.has_ended() && self.is_writable()
     }
 
-    /// The source has failed: a refused connect, a reset. On a stream `take_error` says why.
+    /// The source has failed: its connection was refused or reset, for instance. On a stream, `take_error` says why.
     ///
     /// # Platform notes
     ///
-    /// On Linux also a pipe whose reader has gone, and a socket with a message in its error queue (you asked for `MSG_ZEROCOPY`
-    /// or time stamps), which has not failed.
+    /// On Linux also a pipe whose reader has gone, and a socket with a message in its error queue (because you asked
+    /// for `MSG_ZEROCOPY` or time stamps), which has not failed.
     #[inline]
     pub fn is_error(&self) -> bool {
         // The error stands in `fflags`; in `data` there is the number of bytes.
@@ -627,9 +631,9 @@ impl Event {
     }
 }
 
-/// Makes a poll return from another thread, with an event of its own: readable, under its token.
+/// Ends a wait from another thread, with an event of its own: readable, under its token.
 ///
-/// Wakes between two polls come as one event; none is lost, even if the waker is dropped before the poll. A clone
+/// All wakes between two polls come as one event. None is lost, even if the waker is dropped before the poll. A clone
 /// is another handle to the same waker.
 ///
 /// # Examples
@@ -672,12 +676,12 @@ impl Wake {
 }
 
 impl Waker {
-    /// Makes a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
+    /// Creates a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
     ///
     /// # Errors
     ///
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * The system's error when it has no room for another one (on Linux a waker is a descriptor).
+    /// * The system's error if it has no room for another one (on Linux a waker is a descriptor).
     pub fn new(registrator: &impl AsRef<Registrator>, token: Token) -> io::Result<Waker> {
         let queue = Arc::clone(&registrator.as_ref().queue);
         if queue.is_closed() {
@@ -694,15 +698,15 @@ impl Waker {
 
     /// Makes the current or the next poll deliver this waker's event. Never blocks.
     ///
-    /// Once the queue is closed there is nobody left to wake and this is `Ok`.
+    /// Once the queue is closed there is nobody left to wake, and this returns `Ok`.
     ///
     /// # Errors
     ///
-    /// The system's error in the rare case that it cannot signal.
+    /// The system's error, in the rare case that it cannot signal.
     ///
     /// # Platform notes
     ///
-    /// On Unix it may be called from a signal handler.
+    /// On Unix you may call it from a signal handler.
     pub fn wake(&self) -> io::Result<()> {
         let Wake { round, rang_in, .. } = &*self.wake;
         // This writes even where it changes nothing: so the call stands before or after the one that ends the round, and

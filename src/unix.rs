@@ -13,22 +13,24 @@ use std::os::raw::c_int;
 use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-/// What can be registered, as it is: on Unix everything that is [`AsFd`], so std's sockets and minimio's own, pipes, standard
-/// input, another [`Poll`], and references to them.
+/// What you can register, as it is. On Unix that is everything that is [`AsFd`]: std's sockets and minimio's own,
+/// pipes, standard input, another [`Poll`], and references to them.
 ///
-/// Registering changes nothing about a source. A socket of std is a blocking one: call `set_nonblocking(true)` before you
-/// register it, or a read that is to go on until `WouldBlock` waits for ever. minimio's own types cannot be got wrong.
+/// Registering changes nothing about a source. A socket of std blocks: call `set_nonblocking(true)` before you register
+/// it; otherwise, if you read until `WouldBlock`, the last read blocks for ever. With minimio's own types you cannot
+/// get this wrong.
 ///
-/// A raw number cannot be: whoever holds a `RawFd` borrows it first and so vouches that it is open.
+/// You cannot register a raw number. If you hold a `RawFd`, borrow it first, and so vouch that it is open.
 ///
 /// # Platform notes
 ///
-/// On Linux a regular file is refused with `EPERM`: to the kernel it is always ready. Standard input is one when it was
+/// Linux refuses a regular file with `EPERM`: to the kernel it is always ready. That includes standard input when it is
 /// redirected from a file.
 ///
-/// On Windows: minimio's own sockets, which are watched in every mode and end their registration when they are dropped; std's
-/// sockets, `OwnedSocket`, `BorrowedSocket`, of which [`register`](crate::Registrator::register) says what to heed; references to
-/// all of them; another crate's socket through `&socket.as_socket()`.
+/// On Windows: minimio's own sockets, which work in every mode and end their registration when they are dropped; std's
+/// sockets, `OwnedSocket` and `BorrowedSocket`, with the limits described at
+/// [`register`](crate::Registrator::register); references to all of them; another crate's socket through
+/// `&socket.as_socket()`.
 pub trait Source: AsFd {}
 
 impl<T: AsFd + ?Sized> Source for T {}

@@ -1,4 +1,4 @@
-//! [`TcpListener`]: std's listener that never waits, the same everywhere.
+//! [`TcpListener`]: std's listener, except that it never blocks; the same everywhere.
 
 use super::READ;
 use crate::platform::{self, Edge};
@@ -7,15 +7,15 @@ use std::fmt;
 use std::io;
 use std::net::{self, SocketAddr, ToSocketAddrs};
 
-/// A non-blocking TCP listener: [`accept`](TcpListener::accept) never waits, it returns
+/// A non-blocking TCP listener: [`accept`](TcpListener::accept) never waits, but returns
 /// [`WouldBlock`](io::ErrorKind::WouldBlock).
 ///
-/// Otherwise it is std's listener. It is readable while there are connections to accept. Several may have come with one
-/// event, so accept until `WouldBlock`.
+/// Otherwise it is std's listener. It is readable while there are connections to accept. One event may stand for
+/// several, so accept until `WouldBlock`.
 ///
 /// # Platform notes
 ///
-/// Those of [`TcpStream`] about clones.
+/// What [`TcpStream`] says about clones.
 ///
 /// # Examples
 ///
@@ -47,37 +47,38 @@ pub struct TcpListener {
 socket!(TcpListener);
 
 impl TcpListener {
-    /// Listens at the first address that can be bound, as [`std::net::TcpListener::bind`] does. A name is looked up, which
-    /// may block.
+    /// Listens at the first address that it can, as [`std::net::TcpListener::bind`] does. If you give it a name, the
+    /// look-up may block.
     ///
     /// # Errors
     ///
-    /// The system's error of the last address tried (`AddrInUse`, `PermissionDenied`, …), the resolver's if the name is
-    /// unknown, [`InvalidInput`](io::ErrorKind::InvalidInput) if there was no address at all.
+    /// The system's error for the last address tried (`AddrInUse`, `PermissionDenied`, …), the resolver's if the name
+    /// is unknown, [`InvalidInput`](io::ErrorKind::InvalidInput) if there was no address at all.
     pub fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         TcpListener::from_std(net::TcpListener::bind(address)?)
     }
 
-    /// Takes the next connection: a stream that does not block and is not inherited by child processes, and the address of
-    /// its other end.
+    /// Takes the next connection, and returns its stream, which does not block and is not inherited by child processes,
+    /// and the address of the other end.
     ///
     /// # Errors
     ///
-    /// The listener is as good after an error as before. What a server does:
+    /// The listener is as good after an error as before. What to do:
     ///
-    /// * [`WouldBlock`](io::ErrorKind::WouldBlock): nobody waits to be accepted. Wait for the next event.
-    /// * [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), on Windows `ConnectionReset`: that client has left again. Accept
-    ///   the next one.
-    /// * The system's error when no descriptor is left (on Unix `EMFILE` and `ENFILE`). The connection stays in the queue, so a
-    ///   listener in [`LEVEL`](Interests::LEVEL) mode is reported by every poll, and one in [`EDGE`](Interests::EDGE) mode is not
-    ///   reported again: deregister it, and when one of your connections was closed register it again.
-    /// * Anything else concerns one connection too, as a rule a network that went down meanwhile. Accept the next one.
+    /// * [`WouldBlock`](io::ErrorKind::WouldBlock): nobody is waiting to be accepted. Wait for the next event.
+    /// * [`ConnectionAborted`](io::ErrorKind::ConnectionAborted), on Windows `ConnectionReset`: that client has already
+    ///   left. Accept the next one.
+    /// * The system's error if no descriptor is left (on Unix `EMFILE` and `ENFILE`). The connection stays in the
+    ///   queue, so every poll reports a listener in [`LEVEL`](Interests::LEVEL) mode, and no poll reports one in
+    ///   [`EDGE`](Interests::EDGE) mode. Deregister it, and register it again when one of your connections has been
+    ///   closed.
+    /// * Anything else concerns only one connection too; usually its network has gone down. Accept the next one.
     ///
     /// # Platform notes
     ///
-    /// One system call on Linux, FreeBSD, NetBSD, OpenBSD and DragonFly, which have `accept4`. Two on macOS, whose `accept`
-    /// cannot be told to keep the descriptor from child processes, and on Windows, where no call can. There a child that is
-    /// started by another thread in between may inherit it, and the stream does not block because the listener does not.
+    /// One system call on Linux, FreeBSD, NetBSD, OpenBSD and DragonFly, which have `accept4`. Two on macOS and
+    /// Windows, where no call can keep the new socket from child processes at once: there, a child that another thread
+    /// starts in between may inherit it. The stream does not block there because the listener does not.
     #[inline]
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (socket, address) = self.attempt(READ, platform::accept)?;

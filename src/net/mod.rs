@@ -1,4 +1,4 @@
-//! Sockets that never wait: what is the same of them on every system.
+//! Sockets that never block: the part that is the same on every system.
 
 use crate::Interests;
 
@@ -11,11 +11,11 @@ const WRITE: Interests = Interests::WRITABLE;
 macro_rules! socket {
     ($name:ident) => {
         impl $name {
-            /// Makes std's socket non-blocking and takes it over, registrations included.
+            /// Makes std's socket non-blocking and takes it over, with its registrations.
             ///
             /// # Errors
             ///
-            /// The system's error when the mode cannot be set.
+            /// The system's error if the mode cannot be set.
             pub fn from_std(socket: net::$name) -> io::Result<$name> {
                 socket.set_nonblocking(true)?;
                 Ok($name::adopt(socket))
@@ -27,7 +27,7 @@ macro_rules! socket {
                 self.socket
             }
 
-            /// Wraps a socket in the mode it has, and takes its registration over.
+            /// Wraps a socket in the mode it has, and takes over its registration.
             pub(crate) fn adopt(socket: net::$name) -> $name {
                 $name::wrap(Edge::adopt(&socket), socket)
             }
@@ -37,15 +37,15 @@ macro_rules! socket {
                 $name { edge, socket }
             }
 
-            /// Runs a call of your own on std's socket, one that this type has no method for, and takes note of a `WouldBlock`
-            /// as the methods do. Without that, edge mode on Windows would not report the next change.
+            /// Runs a call of your own on std's socket, one that this type has no method for, and takes note of a
+            /// `WouldBlock` as the methods do. Otherwise edge mode on Windows would not report the next change.
             ///
-            /// `direction` is what the call waits for when it says so: `READABLE`, `WRITABLE` or both.
+            /// `direction` is what the call would wait for: `READABLE`, `WRITABLE` or both.
             ///
             /// # Errors
             ///
-            /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `direction` names none; nothing was called.
-            /// * Else what `call` returns.
+            /// * [`InvalidInput`](io::ErrorKind::InvalidInput): `direction` names no direction; `call` was not called.
+            /// * Otherwise whatever `call` returns.
             pub fn try_io<T>(
                 &self,
                 direction: Interests,
@@ -73,7 +73,7 @@ macro_rules! socket {
             ///
             /// # Errors
             ///
-            /// The system's error, for instance when no descriptor is left.
+            /// The system's error, for instance if no descriptor is left.
             pub fn try_clone(&self) -> io::Result<$name> {
                 let socket = self.socket.try_clone()?;
                 Ok($name::wrap(self.edge.share(&socket), socket))
@@ -110,7 +110,7 @@ macro_rules! socket {
             ///
             /// # Errors
             ///
-            /// The system's error when the question itself fails.
+            /// The system's error if the question itself fails.
             pub fn take_error(&self) -> io::Result<Option<io::Error>> {
                 self.socket.take_error()
             }

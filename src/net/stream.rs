@@ -1,4 +1,4 @@
-//! [`TcpStream`]: std's stream that never waits, the same everywhere.
+//! [`TcpStream`]: std's stream, except that it never blocks; the same everywhere.
 
 use super::{READ, WRITE};
 use crate::platform::{self, Edge};
@@ -7,18 +7,18 @@ use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
 
-/// A non-blocking TCP connection: reads and writes never wait, they return
-/// [`WouldBlock`](io::ErrorKind::WouldBlock).
+/// A non-blocking TCP connection: reads and writes never wait, but return [`WouldBlock`](io::ErrorKind::WouldBlock).
 ///
 /// Otherwise it is std's stream. Writing to a closed peer is an error and never a signal, whatever the program does
 /// with `SIGPIPE`. It outlives the [`Poll`](crate::Poll) it was registered with, as a plain non-blocking socket.
 ///
 /// # Platform notes
 ///
-/// On Unix a clone is another descriptor, to be registered on its own. Windows cannot watch one socket twice: while a stream
-/// is registered there, registering a clone of it, or the stream with another queue, is
-/// [`Unsupported`](io::ErrorKind::Unsupported). Edge mode on Windows notices a `WouldBlock` of the stream and of its clones; after
-/// one met elsewhere, of a borrowed std stream say, call [`reregister`](crate::Registrator::reregister).
+/// On Unix a clone is another descriptor, and you register it on its own. Windows cannot watch one socket twice: while
+/// a stream is registered there, registering a clone of it, or the stream with another queue, is
+/// [`Unsupported`](io::ErrorKind::Unsupported). Edge mode on Windows notices a `WouldBlock` of the stream and of its
+/// clones. If you met one elsewhere, in a call on a borrowed std stream for instance, call
+/// [`reregister`](crate::Registrator::reregister).
 ///
 /// # Examples
 ///
@@ -53,32 +53,33 @@ pub struct TcpStream {
 impl TcpStream {
     /// Connects as [`std::net::TcpStream::connect`] does and returns a stream that is non-blocking from then on.
     ///
-    /// It may block: names are looked up, and every address is tried until one answers. In an event loop give it
-    /// numbers, or use [`connect_nonblocking`](TcpStream::connect_nonblocking).
+    /// It may block: it looks names up, and tries every address until one answers. In an event loop, give it numbers,
+    /// or use [`connect_nonblocking`](TcpStream::connect_nonblocking).
     ///
     /// # Errors
     ///
-    /// The system's error of the last address tried (`ConnectionRefused`, `TimedOut`, …), the resolver's if the name
+    /// The system's error for the last address tried (`ConnectionRefused`, `TimedOut`, …), the resolver's if the name
     /// is unknown, [`InvalidInput`](io::ErrorKind::InvalidInput) if there was no address at all.
     pub fn connect(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
         TcpStream::from_std(net::TcpStream::connect(address)?)
     }
 
-    /// Begins to connect and returns at once.
+    /// Starts to connect and returns at once.
     ///
     /// Then register the stream for [`WRITABLE`](Interests::WRITABLE), wait for its event and ask
-    /// [`take_error`](TcpStream::take_error): `None` means that the connection stands, else it says why not. Until then
-    /// reads and writes answer `WouldBlock` or `NotConnected`. A stream that failed is not connected again; make a new one.
+    /// [`take_error`](TcpStream::take_error): `None` means that the connection is established, otherwise it says why
+    /// not. Until then reads and writes return `WouldBlock` or `NotConnected`. A stream that has failed cannot be
+    /// reused; create a new one.
     ///
     /// # Errors
     ///
-    /// The system's error if there is one already: no descriptor left, no route to the network.
+    /// The system's error, if there is one already: no descriptor is left, or there is no route to the network.
     ///
     /// # Platform notes
     ///
-    /// A refused connection is an event, not an error of this call, except where the system is certain at once. Windows tries
-    /// again for about two seconds before it takes a refusal for an answer, on this machine too: a server whose backlog is full
-    /// refuses there, and the next try cures it.
+    /// A refused connection is an event and not an error of this call, unless the system is certain at once. Windows
+    /// tries again for about two seconds before it accepts a refusal, even on the same machine: there a server whose
+    /// backlog is full refuses, and the next try succeeds.
     ///
     /// # Examples
     ///
@@ -105,7 +106,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) (some systems say `InvalidInput`) without a connection.
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no connection (some systems say `InvalidInput`).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.socket.peer_addr()
     }
@@ -128,20 +129,20 @@ impl TcpStream {
         self.socket.set_nodelay(nodelay)
     }
 
-    /// Ends one direction or both. The peer reads to the end of what was sent and then sees the end of the stream.
+    /// Ends one direction or both. The peer reads everything that was sent, and then the end of the stream.
     ///
     /// # Errors
     ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected) without a connection.
+    /// [`NotConnected`](io::ErrorKind::NotConnected) if there is no connection.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         self.socket.shutdown(how)
     }
 
-    /// Reads without taking the bytes away.
+    /// Reads without removing the bytes.
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when there is nothing yet, else the system's error.
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if there is nothing yet, otherwise the system's error.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.attempt(READ, |socket| socket.peek(buffer))
     }

@@ -14,19 +14,21 @@ use std::os::windows::io::{
 use std::ptr;
 use std::sync::Once;
 
-/// What can be registered, as it is: minimio's own sockets, which are watched in every mode and end their registration when they
-/// are dropped; std's sockets, `OwnedSocket`, `BorrowedSocket`, of which [`register`](crate::Registrator::register) says what to
-/// heed; references to all of them; another crate's socket through `&socket.as_socket()`.
+/// What you can register, as it is: minimio's own sockets, which work in every mode and end their registration when
+/// they are dropped; std's sockets, `OwnedSocket` and `BorrowedSocket`, with the limits described at
+/// [`register`](crate::Registrator::register); references to all of them; another crate's socket through
+/// `&socket.as_socket()`.
 ///
-/// Registering changes nothing about a source. A socket of std is a blocking one: call `set_nonblocking(true)` before you
-/// register it, or a read that is to go on until `WouldBlock` waits for ever. minimio's own types cannot be got wrong.
+/// Registering changes nothing about a source. A socket of std blocks: call `set_nonblocking(true)` before you register
+/// it; otherwise, if you read until `WouldBlock`, the last read blocks for ever. With minimio's own types you cannot
+/// get this wrong.
 ///
-/// A raw number cannot be: whoever holds a `RawSocket` borrows it first and so vouches that it is open.
+/// You cannot register a raw number. If you hold a `RawSocket`, borrow it first, and so vouch that it is open.
 ///
 /// # Platform notes
 ///
-/// On Unix: everything that is `AsFd`. On Linux a regular file is refused with `EPERM`, standard input that was redirected from
-/// one too.
+/// On Unix: everything that is `AsFd`. Linux refuses a regular file with `EPERM`, and so standard input when it is
+/// redirected from one.
 pub trait Source: Watched {}
 
 impl<T: Watched + ?Sized> Source for T {}
