@@ -1,19 +1,19 @@
-//! [`PipeReader`] and [`PipeWriter`]: bytes between threads, and to and from child processes, without waiting.
+//! [`PipeReader`] and [`PipeWriter`]: bytes between threads, and to and from child processes, without blocking.
 
 use crate::platform::{self, Owned, ReadEnd, WriteEnd};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 
-/// Makes a pipe: what is written to the one end is read from the other. Neither blocks, and neither is inherited by a child
-/// process.
+/// Creates a pipe: what you write to one end, you read from the other. Neither end blocks, and no child process
+/// inherits either.
 ///
-/// To talk to a child process, take the ends that [`Command`](std::process::Command) makes: [`PipeReader`] and [`PipeWriter`]
-/// can be made of them.
+/// To talk to a child process, take the ends that [`Command`](std::process::Command) creates: you can convert them to
+/// [`PipeReader`] and [`PipeWriter`].
 ///
 /// # Errors
 ///
-/// The system's error, for instance when no descriptor is left.
+/// The system's error, for instance if no descriptor is left.
 ///
 /// # Examples
 ///
@@ -38,20 +38,20 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     Ok((PipeReader { end: reader }, PipeWriter { end: writer }))
 }
 
-/// The end of a pipe to read from: a read never waits. It answers [`WouldBlock`](io::ErrorKind::WouldBlock), with bytes, or with
-/// 0 at the end, when nobody can write any more.
+/// The reading end of a pipe. A read never waits: it returns bytes, or [`WouldBlock`](io::ErrorKind::WouldBlock), or 0
+/// at the end, when nobody can write any more.
 ///
-/// A child's output becomes one by `PipeReader::try_from(child.stdout)`. The child's own end stays as it is and blocks, as
-/// programs expect it.
+/// `PipeReader::try_from` turns a child's output into one. The child's own end stays as it is, and blocks, as programs
+/// expect.
 ///
 /// # Errors
 ///
-/// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) when the handle is not the end of a pipe that can be
-/// read, and is closed then.
+/// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) if the handle is not the reading end of a pipe;
+/// the handle is closed then.
 ///
 /// # Examples
 ///
-/// The output of a child, while it comes:
+/// The output of a child, as it comes:
 ///
 /// ```
 /// use minimio::{Events, Interests, PipeReader, Poll};
@@ -83,22 +83,22 @@ pub struct PipeReader {
     pub(crate) end: ReadEnd,
 }
 
-/// The end of a pipe to write to: a write never waits. It takes some bytes or answers
+/// The writing end of a pipe. A write never waits: it takes some bytes, or returns
 /// [`WouldBlock`](io::ErrorKind::WouldBlock). When nobody can read any more it fails with
 /// [`BrokenPipe`](io::ErrorKind::BrokenPipe), never with a signal.
 ///
-/// What a write has taken arrives, also when the writer is dropped at once. A child's input becomes one by
-/// `PipeWriter::try_from(child.stdin)`; dropping it is how the child learns that there is no more.
+/// What a write has taken arrives, even if you drop the writer at once. `PipeWriter::try_from` turns a child's input
+/// into one; when you drop it, the child learns that there is no more to come.
 ///
 /// # Errors
 ///
-/// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) when the handle is not the end of a pipe that can be
-/// written to, and is closed then.
+/// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) if the handle is not the writing end of a pipe;
+/// the handle is closed then.
 ///
 /// # Platform notes
 ///
-/// On Linux, FreeBSD, OpenBSD and DragonFly a write is three system calls: the thread has to hold `SIGPIPE` back meanwhile. A few
-/// large writes are cheaper than many small ones.
+/// On Linux, FreeBSD, OpenBSD and DragonFly a write is three system calls, because the thread has to hold `SIGPIPE`
+/// back meanwhile. A few large writes are cheaper than many small ones.
 pub struct PipeWriter {
     pub(crate) end: WriteEnd,
 }
@@ -141,7 +141,7 @@ impl Write for PipeWriter {
     }
 }
 
-/// Takes the handle over, and makes it non-blocking.
+/// Takes over the handle, and makes it non-blocking.
 impl TryFrom<Owned> for PipeReader {
     type Error = io::Error;
 
@@ -150,7 +150,7 @@ impl TryFrom<Owned> for PipeReader {
     }
 }
 
-/// Takes the handle over, and makes it non-blocking.
+/// Takes over the handle, and makes it non-blocking.
 impl TryFrom<Owned> for PipeWriter {
     type Error = io::Error;
 

@@ -98,7 +98,7 @@ pub(crate) fn accept(listener: &net::TcpListener) -> io::Result<(net::TcpStream,
         Some(peer) => Ok((socket.into(), peer)),
         // Some systems have nobody to name when the peer has left again.
         None if length == 0 => Err(io::ErrorKind::ConnectionAborted.into()),
-        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "the listener is none of TCP")),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a TCP listener")),
     }
 }
 

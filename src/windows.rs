@@ -441,7 +441,8 @@ impl Registrator {
         interests.check()?;
         let edge = source.edge();
         if interests.is_edge() && edge.is_none() {
-            let why = "EDGE needs a socket of minimio's own: Windows tells a socket's state, not its changes";
+            let why =
+                "EDGE needs one of minimio's own sockets: Windows tells a socket's state, not its changes";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
         let number = source.as_socket().as_raw_socket();

@@ -80,12 +80,12 @@ fn adopt(fd: OwnedFd, other: c_int) -> io::Result<OwnedFd> {
     let refuse = |why| Err(io::Error::new(ErrorKind::InvalidInput, why));
     let file = File::from(fd);
     if !file.metadata()?.file_type().is_fifo() {
-        return refuse("it is not the end of a pipe");
+        return refuse("this is not the end of a pipe");
     }
     let fd = OwnedFd::from(file);
     let flags = fcntl(&fd, ffi::F_GETFL, 0, "F_GETFL")?;
     if flags & ffi::O_ACCMODE == other {
-        return refuse("it is the other end of a pipe");
+        return refuse("this is the other end of a pipe");
     }
     fcntl(&fd, F_SETFL, flags | O_NONBLOCK, "F_SETFL, O_NONBLOCK")?;
     Ok(fd)

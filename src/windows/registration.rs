@@ -574,7 +574,7 @@ fn spent(found: u32) -> u32 {
 
 fn watched_already() -> io::Error {
     let why =
-        "the socket or a clone of it is watched already, and Windows cannot watch one twice: deregister that";
+        "the socket or a clone of it is already registered, and Windows cannot watch it twice: deregister that one first";
     io::Error::new(io::ErrorKind::Unsupported, why)
 }
 
