@@ -7,12 +7,12 @@
 //! One registration: `register` adds a socket with our token; bytes arrive and the kernel moves it to the ready list;
 //! `select` hands it back as an [`Event`] with that token; closing its last descriptor takes it off both.
 //!
-//! Nothing of this is remembered on our side. The kernel keeps the token and writes its records straight into the
-//! caller's [`Events`]; a registration costs no memory here and a poll is one system call.
+//! We remember nothing of this ourselves. The kernel keeps the token, and writes its records straight into the caller's
+//! [`Events`]; a registration costs no memory here, and a poll is one system call.
 //!
 //! To end a wait from outside, something watched must become ready. An eventfd is made for that: a counter in the
-//! kernel that is readable once somebody wrote to it. The queue has one for closing, and each [`Waker`] has its own,
-//! registered under the waker's token like any other source.
+//! kernel that is readable once somebody has written to it. The queue has one for closing, and each [`Waker`] has its
+//! own, registered under the waker's token like any other source.
 
 use crate::trace;
 use crate::unix::{check, Address};

@@ -10,9 +10,9 @@
 //! descriptor deletes its knotes.
 //!
 //! Why delete first? Because a knote keeps the mode that it was born with: no flag is level, `EV_CLEAR` is edge, and
-//! `EV_DISPATCH`, which disables a knote when it is reported, is one-shot. And a new knote looks at its descriptor anew.
-//! Every change asks for a receipt, and there is room for the receipts alone: so one that fails does not stop the
-//! others, and no event is carried off by a call that is not a poll.
+//! `EV_DISPATCH`, which disables a knote when it is reported, is one-shot. And a new knote looks at its descriptor
+//! anew. Every change asks for a receipt, and there is room for the receipts alone, so a change that fails does not
+//! stop the others, and no call but a poll carries off an event.
 //!
 //! Two things the kernel does not do. While `select` takes a report out, another thread may register the source anew, or
 //! close it and register another one under the same descriptor: the report is out of date then. So each registration has a
@@ -21,8 +21,9 @@
 //! newest is dropped. And a one-shot source is to be silent after one report, but its other knote is still armed. The table
 //! remembers that the source was reported, and what the other knote says in a later batch is dropped as well.
 //!
-//! To end a wait from outside there is `EVFILT_USER`, a knote about nothing, which answers when somebody triggers it.
-//! The queue has one, its bell, for closing and for all wakers; a waker is a token and a mark that it rang.
+//! To end a wait from outside there is `EVFILT_USER`, a knote about nothing, which becomes active when somebody
+//! triggers it. The queue has one, its bell, for closing and for all wakers; a waker is a token and a mark that it has
+//! rung.
 
 use crate::trace;
 use crate::unix::{check, fcntl, Address};

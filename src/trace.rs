@@ -1,14 +1,14 @@
-//! The view into the kernel: with the feature `trace`, the system calls that the library makes become lines on standard error,
-//! in the manner of strace, with names instead of numbers. (Closing is not seen: that is the drop of an `OwnedFd`. Nor is what
-//! std calls by itself.)
+//! A window on the kernel: with the feature `trace`, each system call of the library becomes a line on standard error,
+//! in the manner of strace, with names instead of numbers. (You don't see closing, which is the drop of an `OwnedFd`,
+//! nor what std calls by itself.)
 //!
 //! A platform file says what it called at the one place where results become `io::Result`. The arguments are formatted
-//! after the call, so they show what the kernel has written as well. What they look like is told in one file for each
-//! system, beside this one. A line begins with the time since the first line and, once several threads have had one, with the
-//! number of the thread; then, for a wait, how long it slept.
+//! after the call, so they also show what the kernel has written. How they are formatted is in one file for each
+//! system, beside this one. A line begins with the time since the first line and, once several threads have written
+//! one, with the number of the thread; then, for a wait, with how long it slept.
 //!
-//! Without the feature nobody calls it. The small functions that are called all the same, for an argument, are always
-//! inlined: then nothing is left of the call either.
+//! Without the feature nothing calls it. The small functions that are still called, for an argument, are always
+//! inlined, and then nothing is left of the call either.
 
 #[cfg_attr(any(target_os = "linux", target_os = "android"), path = "trace/epoll.rs")]
 #[cfg_attr(all(unix, not(any(target_os = "linux", target_os = "android"))), path = "trace/kqueue.rs")]

@@ -5,18 +5,18 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// What an `Events` without capacity is given.
+/// The capacity given to an `Events` that has none.
 const DEFAULT_CAPACITY: usize = 256;
 
 /// Calls the kernel until there are events, the time is up or the queue is closed.
 ///
 /// `kernel` waits once, for as long as it is told or shorter, and adds what it got to `events`, which is empty and has
-/// room; if the queue is closed it comes back at once. Nothing follows from its coming back without an event: a signal, a
-/// timer that was a hair too early, a long timeout cut into pieces and the queue's own bookkeeping all look like that, and
-/// the wait goes on with the time that is left.
+/// room. If the queue is closed it returns at once. If it returns without an event, that means nothing by itself: a
+/// signal, a timer that was a hair early, a long timeout cut into pieces and the queue's own bookkeeping all look the
+/// same from here, and the wait continues with the time that is left.
 ///
-/// This much is compiled into the caller's own loop, where it is a few instructions around the call of the kernel; all that
-/// is rare is a call away. Left to itself, the compiler puts it out of line with the rest, which doubles its length.
+/// This much is compiled into the caller's own loop, where it is a few instructions around the system call; everything
+/// rare is one call away. Left to itself, the compiler puts this out of line with the rest, which doubles its length.
 #[inline(always)]
 pub(crate) fn wait(
     events: &mut Events,

@@ -1,36 +1,40 @@
 //! Windows: I/O completion ports and AFD.
 //!
-//! epoll and kqueue tell when a socket *can* be read. A completion port tells when something *has been done*: a program
-//! starts an operation on a handle that it has associated with the port, goes on, and later takes a packet out of the port that
-//! says how the operation ended. `CreateIoCompletionPort` makes the port, `GetQueuedCompletionStatusEx` sleeps until there are
-//! packets and takes them out, `PostQueuedCompletionStatus` puts in one of our own, and that is how wakers and closing work.
+//! epoll and kqueue say when a socket *can* be read. A completion port says when something *has been done*: a program
+//! starts an operation on a handle that it has associated with the port, continues, and later takes a packet out of the
+//! port that says how the operation ended. `CreateIoCompletionPort` creates the port; `GetQueuedCompletionStatusEx`
+//! sleeps until there are packets and takes them out; `PostQueuedCompletionStatus` puts in one of our own, which is how
+//! wakers and closing work.
 //!
-//! The classic way to use it is to lend a buffer: `WSARecv` with the buffer that shall be filled, and the packet says that it
-//! is. It is the faster way when many bytes move, but it is another programming model: the kernel owns a buffer for every
-//! connection that is merely waiting, reads and writes are no longer the calls of `Read` and `Write`, and a program written for
-//! epoll would have to be turned inside out. minimio's promise is the same program everywhere, so it does not go that way.
+//! The classic way to use it is to lend a buffer: call `WSARecv` with the buffer to fill, and the packet says that it
+//! has been filled. That is the faster way when many bytes move, but it is a different programming model: the kernel
+//! owns a buffer for every connection that is merely waiting, reads and writes are no longer the calls of `Read` and
+//! `Write`, and a program written for epoll would have to be turned inside out. minimio promises the same program
+//! everywhere, so it does not go that way.
 //!
-//! Readiness does not come for free then, but there is an operation whose *result* is readiness. Winsock's own `select` is
-//! built on it: a request to the Ancillary Function Driver, AFD, which is the kernel's half of Winsock. It asks about a socket
-//! and ends as soon as that is in one of the states that were asked for. We send it (`NtDeviceIoControlFile` with
-//! `IOCTL_AFD_POLL`) through a handle of the driver that is associated with our port, and its packet is our event.
+//! So readiness does not come for free, but there is an operation whose *result* is readiness. Winsock's own `select`
+//! is built on it: a request to the Ancillary Function Driver, AFD, which is the kernel's half of Winsock. It asks
+//! about a socket, and ends as soon as the socket is in one of the states asked for. We send it
+//! (`NtDeviceIoControlFile` with `IOCTL_AFD_POLL`) through a handle of the driver that is associated with our port, and
+//! its packet is our event.
 //!
-//! One registration: `register` writes a request into a block of memory and lends that to the kernel; bytes arrive, the kernel
-//! writes the answer over the question and puts a packet into the port; `select` takes the packet out, has the block back,
-//! and makes an [`Event`] with our token of it.
+//! One registration: `register` writes a request into a block of memory and lends that block to the kernel; bytes
+//! arrive, the kernel writes the answer over the question and puts a packet into the port; `select` takes the packet
+//! out, gets the block back, and turns it into an [`Event`] with our token.
 //!
-//! A request is about a state, not about a change, and it ends once. So what the modes need is asked again: in level mode all of
-//! it, in each `select` that follows an event. In edge mode a direction, when a call of the socket has said `WouldBlock`: AFD
-//! has no edges, but there one announces itself. So the socket must see its calls, and only minimio's own types let it. The end
-//! of a stream and an error are asked for all the while, until they came.
+//! A request asks about a state, not about a change, and it ends once. So each mode asks again when it has to. Level
+//! mode asks for everything again, in each `select` that follows an event. Edge mode asks for one direction again, when
+//! a call on the socket has said `WouldBlock`: AFD has no edges, but that is where one announces itself. For that we
+//! have to see the socket's calls, and only minimio's own types let us. The end of a stream and an error are asked for
+//! all the time, until they have come.
 //!
-//! Closing a socket ends its pending request, with a packet that says so. If none is pending, nobody tells us, and
-//! the number of the socket may come back as another one's. So a type of ours ends its registration when it is dropped; and of
-//! any other socket we make sure, by its addresses, that it still is the one that was registered before we ask by its number
-//! again. Nothing is ever set on a socket.
+//! Closing a socket ends its pending request, with a packet that says so. If none is pending, nobody tells us, and the
+//! number of the socket may come back as the number of another one. So minimio's own types end their registration when
+//! they are dropped. Any other socket is compared with its addresses at registration before we ask about its number
+//! again, to make sure that it is still the same one. Nothing is ever set on a socket.
 //!
-//! The life of a registration, and who owns what meanwhile, is in `windows/registration.rs`; the calls to the driver are in
-//! `windows/afd.rs`, what concerns the sockets themselves is in `windows/winsock.rs`.
+//! The life of a registration, and who owns what meanwhile, is in `windows/registration.rs`; the calls to the driver
+//! are in `windows/afd.rs`; what concerns the sockets themselves is in `windows/winsock.rs`.
 
 #[path = "windows/afd.rs"]
 pub(crate) mod afd;

@@ -38,8 +38,8 @@ use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 /// # }
 /// ```
 pub struct UdpSocket {
-    /// What edge mode needs to remember of this socket where the kernel does not. Dropped first, while the number of the
-    /// socket is still its own.
+    /// What edge mode has to remember about this socket where the kernel does not. Dropped first, while the socket's
+    /// number is still its own.
     pub(crate) edge: Edge,
     pub(crate) socket: net::UdpSocket,
 }

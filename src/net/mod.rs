@@ -5,9 +5,9 @@ use crate::Interests;
 const READ: Interests = Interests::READABLE;
 const WRITE: Interests = Interests::WRITABLE;
 
-/// What the three types have in common. Each is std's socket of the same name, in its field `socket`, and in its field `edge` what
-/// edge mode needs to remember of it where the kernel does not. The conversions that have other names on other systems
-/// are in `unix.rs` and `windows/winsock.rs`.
+/// What the three types have in common. Each has std's socket of the same name in its field `socket`, and in its field
+/// `edge` whatever edge mode has to remember where the kernel does not. The conversions, whose names differ from system
+/// to system, are in `unix.rs` and `windows/winsock.rs`.
 macro_rules! socket {
     ($name:ident) => {
         impl $name {

@@ -1,6 +1,6 @@
 //! One socket in one queue: who owns what while the kernel is asked about it.
 //!
-//! A registration has a block of memory with one request in it. At every moment that is in one of three states:
+//! A registration has a block of memory with one request in it. At every moment the request is in one of three states:
 //!
 //! ```text
 //!             submit              cancel
@@ -10,26 +10,27 @@
 //!         its packet: an event      its packet: nothing
 //! ```
 //!
-//! * *Idle*: the block is ours. A one-shot registration rests here after its event; one in the other modes until the next
-//!   `select` asks again, or until a read or write that says `WouldBlock` does in edge mode.
+//! * *Idle*: the block is ours. A one-shot registration rests here after its event. In level mode it rests until the
+//!   next `select` asks again, in edge mode until a read or write says `WouldBlock`.
 //! * *Pending*: the kernel holds the block and may write to it at any moment. What was asked cannot be changed, only
 //!   called off.
-//! * *Cancelled*: the kernel holds the block until its packet was taken out, and whatever that says is not heard. If more is
-//!   wanted, it is asked again then: AFD tells states, so nothing is lost by asking once more. Not earlier: of two requests for
-//!   one socket the driver mixes up the answers.
+//! * *Cancelled*: the kernel holds the block until its packet has been taken out, and whatever the packet says is
+//!   ignored. If more is wanted, we ask again then: AFD tells states, so nothing is lost by asking once more. We do not
+//!   ask earlier, because with two requests for one socket the driver mixes up the answers.
 //!
-//! And it has an owner ([`Owner`]), which says who vouches that the number of the socket still is that of the socket: a type
-//! of ours, whose drop ends the registration; else the addresses of the socket; or nobody, for it has ended.
+//! It also has an owner ([`Owner`]), which says who vouches that the number still belongs to the socket: one of
+//! minimio's types, whose drop ends the registration; or the addresses of the socket; or nobody, because the
+//! registration has ended.
 //!
-//! One socket, one place: the process has one table of the numbers of sockets that are watched ([`places`]). Whoever
-//! registers a number ends the older registration of it, in whatever queue, for that one's socket was closed or has moved. One
-//! that has ended stays there for as long as the kernel holds its block, and is revived by the next registration of its number
-//! in its queue, so that there is one request at a time. A socket that goes to another queue cannot wait for the
-//! packet, which is that queue's to take. There its request was called off before, and the driver lets go of what is called
-//! off before that call returns.
+//! One socket, one place: the process has one table of the numbers of all watched sockets ([`places`]). Registering a
+//! number ends the older registration under it, in whatever queue, because that socket has been closed or has moved. A
+//! registration that has ended stays in the table for as long as the kernel holds its block, and the next registration
+//! of its number in the same queue revives it, so that there is one request at a time. A socket that moves to another
+//! queue cannot wait for the packet, because only the old queue can take it. But its request there has been called off
+//! before, and the driver lets go of a request before the call that calls it off returns.
 //!
-//! Locks are taken in this order: the [`Edge`] of the socket, the table, the state of a registration. Calls of the
-//! system are made under the first and the last one, which only those wait for who are about the same socket.
+//! Locks are taken in this order: the [`Edge`] of the socket, the table, the state of a registration. System calls are
+//! made under the first and the last of them; only calls about the same socket wait for those.
 
 use super::afd::{self, FAILED, GONE, READ, READ_CLOSED, WRITE};
 use super::winsock::{self, Addresses};

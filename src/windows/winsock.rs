@@ -1,4 +1,4 @@
-//! The sockets of Windows: which can be registered, and the system's side of the sockets of `crate::net`.
+//! The sockets of Windows: which of them you can register, and the system's side of the sockets in `crate::net`.
 
 use crate::platform::{check_bool, Edge};
 use crate::trace::{self, trace};
