@@ -51,6 +51,12 @@ def check(at_home, home):
             reset(rude)
         answers(first)
 
+        # Nobody reads its log any more: it goes on.
+        echo.stop_reading()
+        for _ in range(3):
+            answers(echo.connect())
+        answers(first)
+
         # Many at a time.
         crowd = [echo.connect() for _ in range(100)]
         for number, client in enumerate(crowd):

@@ -1,4 +1,4 @@
-use std::io::{Error, Result};
+use std::io::{Error, Result, Write};
 use std::mem::size_of;
 use std::net::{TcpListener, TcpStream};
 use std::os::windows::io::{AsRawHandle, AsRawSocket, FromRawHandle, FromRawSocket};
@@ -8,7 +8,7 @@ use std::ptr;
 pub fn main() -> Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7000".to_string());
     let mut server = Server::new(TcpListener::bind(address)?)?;
-    println!("listening on {}", server.listener.local_addr()?);
+    say(format_args!("listening on {}", server.listener.local_addr()?));
     loop {
         server.turn()?;
     }
@@ -62,7 +62,7 @@ impl Server {
         let next = result.and_then(|bytes| match client.doing {
             Doing::Accept => self.welcome(client),
             Doing::Receive if bytes == 0 => {
-                println!("client {}: goodbye", number);
+                say(format_args!("client {}: goodbye", number));
                 Ok(())
             }
             Doing::Receive => client.send(0, bytes),
@@ -77,7 +77,7 @@ impl Server {
             }
         });
         if let Err(error) = next {
-            println!("client {}: {}", number, error); // it is dropped already
+            say(format_args!("client {}: {}", number, error)); // it is dropped already
         }
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Server {
     fn welcome(&self, client: Box<Client>) -> Result<()> {
         inherit(&client.stream, &self.listener)?;
         self.port.tie(&client.stream)?;
-        println!("client {}: welcome", client.number);
+        say(format_args!("client {}: welcome", client.number));
         client.receive()
     }
 }
@@ -167,6 +167,11 @@ impl Client {
         drop(unsafe { Box::from_raw(client) });
         Err(error)
     }
+}
+
+/// Prints a line. A server goes on when nobody reads its log any more; `println!` would panic.
+fn say(line: std::fmt::Arguments) {
+    let _ = writeln!(std::io::stdout(), "{}", line);
 }
 
 /// A completion port. Together with `Client` this is all of the program that knows it.
