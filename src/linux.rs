@@ -15,13 +15,13 @@
 //! own, registered under the waker's token like any other source.
 
 use crate::trace;
-use crate::unix::{check, Address};
+use crate::unix::{check, pipe2};
 use crate::wait::wait;
 use crate::{closed, not_registered, Events, Interests, Token};
 use std::fmt;
 use std::io;
 use std::mem::size_of;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::raw::c_int;
 use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
@@ -666,46 +666,9 @@ impl Bell {
     }
 }
 
-/// A new pipe, the end to read from first: both ends non-blocking, not inherited by child processes.
-pub(crate) fn pipe2() -> io::Result<[OwnedFd; 2]> {
-    let mut fds = [-1; 2];
-    // SAFETY: the kernel writes two descriptors, and `fds` has room for two.
-    let ret = unsafe { ffi::pipe2(fds.as_mut_ptr(), ffi::O_CLOEXEC | ffi::O_NONBLOCK) };
-    check(ret, format_args!("pipe2({fds:?}, O_CLOEXEC|O_NONBLOCK)"))?;
-    // SAFETY: both descriptors were just made and nobody else knows them.
-    Ok(fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
-}
-
 /// Whether the system was told to raise no `SIGPIPE` for this pipe: it cannot be told.
 pub(crate) fn silence_pipe(_writer: &OwnedFd) -> io::Result<bool> {
     Ok(false)
-}
-
-/// A new TCP socket for `address`: non-blocking, not inherited by child processes.
-pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
-    let domain = if address.is_ipv4() { ffi::AF_INET } else { ffi::AF_INET6 };
-    // SAFETY: the call takes no memory.
-    let fd = unsafe { ffi::socket(domain, ffi::SOCK_STREAM | ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK, 0) };
-    let domain = trace::domain(domain);
-    let fd = check(fd, format_args!("socket({domain}, SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK, 0)"))?;
-    // SAFETY: the descriptor was just made and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Takes the next connection of `listener`: non-blocking, not inherited by child processes.
-pub(crate) fn accept4(
-    listener: BorrowedFd<'_>,
-    peer: &mut Address,
-    length: &mut ffi::socklen_t,
-) -> io::Result<OwnedFd> {
-    let listener = listener.as_raw_fd();
-    let room: *mut Address = peer;
-    // SAFETY: `peer` has room for an address of `length` bytes, and the kernel writes at most that many.
-    let fd = unsafe { ffi::accept4(listener, room.cast(), length, ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK) };
-    let peer = trace::Peer(peer);
-    let fd = check(fd, format_args!("accept4({listener}, {peer}, SOCK_CLOEXEC|SOCK_NONBLOCK)"))?;
-    // SAFETY: the descriptor was just made and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Nothing to see to: each send of std and of this crate says itself that it wants no `SIGPIPE`.
@@ -757,7 +720,9 @@ pub(crate) mod ffi {
     pub const EPOLL_CTL_DEL: c_int = 2;
     pub const EPOLL_CTL_MOD: c_int = 3;
 
+    pub const F_SETFD: c_int = 2;
     pub const F_SETFL: c_int = 4;
+    pub const FD_CLOEXEC: c_int = 1;
     pub const EPERM: i32 = 1;
     pub const EEXIST: i32 = 17;
 

@@ -26,7 +26,7 @@
 //! rung.
 
 use crate::trace;
-use crate::unix::{check, fcntl, Address};
+use crate::unix::{check, fcntl};
 use crate::wait::wait;
 use crate::{closed, not_registered, Events, Interests, Token};
 use std::collections::VecDeque;
@@ -34,7 +34,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::{size_of, ManuallyDrop};
-use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Shutdown, SocketAddrV4, SocketAddrV6};
 use std::os::raw::{c_int, c_long};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -748,47 +748,9 @@ impl Bell {
     }
 }
 
-/// A new TCP socket for `address`: non-blocking, not inherited by child processes.
-pub(crate) fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
-    let domain = if address.is_ipv4() { ffi::AF_INET } else { ffi::AF_INET6 };
-    let ty = ffi::SOCK_STREAM | ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK;
-    // SAFETY: the call takes no memory.
-    let fd = unsafe { ffi::socket(domain, ty, 0) };
-    let (domain, ty) = (trace::domain(domain), trace::socket_type());
-    let fd = check(fd, format_args!("socket({domain}, {ty}, 0)"))?;
-    // SAFETY: the descriptor was just made and nobody else knows it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // Apple's systems know neither flag.
-    if ffi::SOCK_CLOEXEC == 0 {
-        fcntl(&socket, ffi::F_SETFD, ffi::FD_CLOEXEC, "F_SETFD, FD_CLOEXEC")?;
-        fcntl(&socket, ffi::F_SETFL, ffi::O_NONBLOCK, "F_SETFL, O_NONBLOCK")?;
-    }
-    Ok(socket)
-}
-
-/// Takes the next connection of `listener`: non-blocking, not inherited by child processes.
-pub(crate) fn accept4(
-    listener: BorrowedFd<'_>,
-    peer: &mut Address,
-    length: &mut ffi::socklen_t,
-) -> io::Result<OwnedFd> {
-    let listener = listener.as_raw_fd();
-    let room: *mut Address = peer;
-    // SAFETY: `peer` has room for an address of `length` bytes, and the kernel writes at most that many.
-    let fd = unsafe { ffi::accept4(listener, room.cast(), length, ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK) };
-    let (peer, (call, flags)) = (trace::Peer(peer), trace::accept());
-    let fd = check(fd, format_args!("{call}({listener}, {peer}{flags})"))?;
-    // SAFETY: the descriptor was just made and nobody else knows it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // Apple's systems know neither flag. What is accepted there does not block because the listener does not.
-    if ffi::SOCK_CLOEXEC == 0 {
-        fcntl(&socket, ffi::F_SETFD, ffi::FD_CLOEXEC, "F_SETFD, FD_CLOEXEC")?;
-    }
-    Ok(socket)
-}
-
 /// Sees to it that writing to a closed peer raises no `SIGPIPE`. On Apple's systems, where the calls that send cannot be told
-/// so, the socket can; one that is accepted has it from its listener. A connection that is dead in both directions refuses, and a write to it is an error anyway.
+/// so, the socket can; one that is accepted has it from its listener. A connection that is dead in both directions refuses, and
+/// a write to it is an error anyway.
 pub(crate) fn forbid_sigpipe(socket: &impl AsFd) {
     if ffi::MSG_NOSIGNAL == 0 {
         let (fd, yes): (c_int, c_int) = (socket.as_fd().as_raw_fd(), 1);
@@ -799,25 +761,6 @@ pub(crate) fn forbid_sigpipe(socket: &impl AsFd) {
         };
         let _ = check(ret, format_args!("setsockopt({fd}, SOL_SOCKET, SO_NOSIGPIPE, [1], {length})"));
     }
-}
-
-/// A new pipe, the end to read from first: both ends non-blocking, not inherited by child processes.
-pub(crate) fn pipe2() -> io::Result<[OwnedFd; 2]> {
-    let mut fds = [-1; 2];
-    // SAFETY: the kernel writes two descriptors, and `fds` has room for two.
-    let ret = unsafe { ffi::pipe2(fds.as_mut_ptr(), ffi::O_CLOEXEC | ffi::O_NONBLOCK) };
-    let (call, flags) = trace::pipe();
-    check(ret, format_args!("{call}({fds:?}{flags})"))?;
-    // SAFETY: both descriptors were just made and nobody else knows them.
-    let ends = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-    // Apple's systems have no `pipe2`.
-    if ffi::SOCK_CLOEXEC == 0 {
-        for end in &ends {
-            fcntl(end, ffi::F_SETFD, ffi::FD_CLOEXEC, "F_SETFD, FD_CLOEXEC")?;
-            fcntl(end, ffi::F_SETFL, ffi::O_NONBLOCK, "F_SETFL, O_NONBLOCK")?;
-        }
-    }
-    Ok(ends)
 }
 
 /// Whether the system was told to raise no `SIGPIPE` for this pipe. Those that cannot be told send it to the thread that writes;

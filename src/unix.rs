@@ -2,8 +2,8 @@
 
 pub(crate) mod pipe;
 
-use crate::platform::{accept4, ffi, tcp_socket};
-use crate::trace::trace;
+use crate::platform::ffi;
+use crate::trace::{self, trace};
 use crate::{Interests, Poll, TcpListener, TcpStream, UdpSocket};
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -89,17 +89,63 @@ fn connect_to<A: fmt::Debug>(socket: &OwnedFd, address: &A) -> io::Result<c_int>
     check(ret, format_args!("connect({}, {:?})", fd, address))
 }
 
-/// Takes the next connection. std's stream would come in blocking mode.
+/// A new TCP socket for `address`: non-blocking, not inherited by child processes.
+fn tcp_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let domain = if address.is_ipv4() { ffi::AF_INET } else { ffi::AF_INET6 };
+    // SAFETY: the call takes no memory.
+    let fd = unsafe { ffi::socket(domain, ffi::SOCK_STREAM | ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK, 0) };
+    let (domain, ty) = (trace::domain(domain), trace::socket_type());
+    let fd = check(fd, format_args!("socket({domain}, {ty}, 0)"))?;
+    // SAFETY: the descriptor was just made and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    set_flags(&socket, true)?;
+    Ok(socket)
+}
+
+/// Takes the next connection: non-blocking, where std's would block, and not inherited by child processes.
 pub(crate) fn accept(listener: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
+    let listener = listener.as_raw_fd();
     let mut peer = Address { v6: ffi::sockaddr_in6::default() };
     let mut length = size_of::<Address>() as ffi::socklen_t;
-    let socket = accept4(listener.as_fd(), &mut peer, &mut length)?;
+    let room = ptr::addr_of_mut!(peer).cast();
+    // SAFETY: `peer` has room for an address of `length` bytes, and the kernel writes at most that many.
+    let fd = unsafe { ffi::accept4(listener, room, &mut length, ffi::SOCK_CLOEXEC | ffi::SOCK_NONBLOCK) };
+    let (who, (call, flags)) = (trace::Peer(&peer), trace::accept());
+    let fd = check(fd, format_args!("{call}({listener}, {who}{flags})"))?;
+    // SAFETY: the descriptor was just made and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // Where there are no flags it does not block because the listener does not.
+    set_flags(&socket, false)?;
     match peer.get() {
         Some(peer) => Ok((socket.into(), peer)),
         // Some systems have nobody to name when the peer has left again.
         None if length == 0 => Err(io::ErrorKind::ConnectionAborted.into()),
         None => Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not a TCP listener")),
     }
+}
+
+/// A new pipe, the end to read from first: both ends non-blocking, not inherited by child processes.
+pub(crate) fn pipe2() -> io::Result<[OwnedFd; 2]> {
+    let mut fds = [-1; 2];
+    // SAFETY: the kernel writes two descriptors, and `fds` has room for two.
+    let ret = unsafe { ffi::pipe2(fds.as_mut_ptr(), ffi::O_CLOEXEC | ffi::O_NONBLOCK) };
+    let (call, flags) = trace::pipe();
+    check(ret, format_args!("{call}({fds:?}{flags})"))?;
+    // SAFETY: both descriptors were just made and nobody else knows them.
+    let ends = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    ends.iter().try_for_each(|end| set_flags(end, true))?;
+    Ok(ends)
+}
+
+/// Sets what the call that made a descriptor could not. That is on Apple's systems alone, where no such call has flags.
+fn set_flags(fd: &OwnedFd, blocks: bool) -> io::Result<()> {
+    if ffi::SOCK_CLOEXEC == 0 {
+        fcntl(fd, ffi::F_SETFD, ffi::FD_CLOEXEC, "F_SETFD, FD_CLOEXEC")?;
+        if blocks {
+            fcntl(fd, ffi::F_SETFL, ffi::O_NONBLOCK, "F_SETFL, O_NONBLOCK")?;
+        }
+    }
+    Ok(())
 }
 
 /// The address record of either family, for the kernel to write to.

@@ -67,6 +67,7 @@ HOST = {
 NUMBERS = {
     "examples/workshop/steps_unix.rs": ["const RLIMIT_NOFILE: c_int ="],
     "tests/util/mod.rs": ["const FEW: bool ="],
+    "tests/sigpipe.rs": ["const SIG_BLOCK: c_int ="],
     "tests/unix.rs": ["const SIGUSR1: c_int =", "const SIGUSR2: c_int ="],
     "tests/limit.rs": ["use util::*;\n", "#[cfg(not(any(", "const RLIMIT_NOFILE: c_int ="],
 }

@@ -1,6 +1,6 @@
 //! What the calls of Linux and Android look like.
 
-pub(crate) use super::unix::{domain, Peer, Records};
+pub(crate) use super::unix::{accept, domain, pipe, socket_type, Peer, Records};
 pub(super) use super::unix::{print, Failure};
 use super::{names, Flags, Names};
 use crate::platform::ffi;

@@ -1,7 +1,7 @@
 //! What the calls of macOS and the BSDs look like.
 
 use super::unix::describe;
-pub(crate) use super::unix::{domain, Peer, Records};
+pub(crate) use super::unix::{accept, domain, pipe, socket_type, Peer, Records};
 pub(super) use super::unix::{print, Failure};
 use super::{names, Flags, Names};
 use crate::platform::ffi;
@@ -60,35 +60,5 @@ impl fmt::Debug for Limit<'_> {
             None => f.write_str("NULL"),
             Some(limit) => limit.fmt(f),
         }
-    }
-}
-
-/// The call that makes a pipe, and its last argument if it has one.
-#[inline(always)]
-pub(crate) fn pipe() -> (&'static str, &'static str) {
-    if ffi::SOCK_CLOEXEC == 0 {
-        ("pipe", "")
-    } else {
-        ("pipe2", ", O_CLOEXEC|O_NONBLOCK")
-    }
-}
-
-/// The call that accepts, and its last argument if it has one.
-#[inline(always)]
-pub(crate) fn accept() -> (&'static str, &'static str) {
-    if ffi::SOCK_CLOEXEC == 0 {
-        ("accept", "")
-    } else {
-        ("accept4", ", SOCK_CLOEXEC|SOCK_NONBLOCK")
-    }
-}
-
-/// The second argument of `socket`.
-#[inline(always)]
-pub(crate) fn socket_type() -> &'static str {
-    if ffi::SOCK_CLOEXEC == 0 {
-        "SOCK_STREAM"
-    } else {
-        "SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK"
     }
 }

@@ -119,6 +119,36 @@ pub(crate) fn domain(domain: c_int) -> &'static str {
     }
 }
 
+/// The call that makes a pipe, and its last argument if it has one.
+#[inline(always)]
+pub(crate) fn pipe() -> (&'static str, &'static str) {
+    if ffi::SOCK_CLOEXEC == 0 {
+        ("pipe", "")
+    } else {
+        ("pipe2", ", O_CLOEXEC|O_NONBLOCK")
+    }
+}
+
+/// The call that accepts, and its last argument if it has one.
+#[inline(always)]
+pub(crate) fn accept() -> (&'static str, &'static str) {
+    if ffi::SOCK_CLOEXEC == 0 {
+        ("accept", "")
+    } else {
+        ("accept4", ", SOCK_CLOEXEC|SOCK_NONBLOCK")
+    }
+}
+
+/// The second argument of `socket`.
+#[inline(always)]
+pub(crate) fn socket_type() -> &'static str {
+    if ffi::SOCK_CLOEXEC == 0 {
+        "SOCK_STREAM"
+    } else {
+        "SOCK_STREAM|SOCK_CLOEXEC|SOCK_NONBLOCK"
+    }
+}
+
 /// What `accept` has written about the other end.
 pub(crate) struct Peer<'a>(pub(crate) &'a Address);
 

@@ -8,9 +8,9 @@
 //! open file. The others send it to the very thread that writes: so that thread holds it back for the time of the write, and
 //! takes it away if it came. Neither depends on what the program does with the signal, or changes it.
 
-use super::fcntl;
+use super::{fcntl, pipe2};
 use crate::platform::ffi::{F_SETFL, O_NONBLOCK};
-use crate::platform::{pipe2, silence_pipe};
+use crate::platform::silence_pipe;
 use crate::trace::trace;
 use crate::{PipeReader, PipeWriter};
 use std::fs::File;
