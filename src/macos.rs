@@ -14,12 +14,13 @@
 //! anew. Every change asks for a receipt, and there is room for the receipts alone, so a change that fails does not
 //! stop the others, and no call but a poll carries off an event.
 //!
-//! Two things the kernel does not do. While `select` takes a report out, another thread may register the source anew, or
-//! close it and register another one under the same descriptor: the report is out of date then. So each registration has a
-//! number. The kernel keeps the number, and a table of ours, by descriptor, says which is the newest and what its token is.
-//! To register and to go through a batch of events exclude each other, and what comes under another number than the
-//! newest is dropped. And a one-shot source is to be silent after one report, but its other knote is still armed. The table
-//! remembers that the source was reported, and what the other knote says in a later batch is dropped as well.
+//! There are two things that the kernel does not do. First, while `select` takes a report out, another thread may
+//! register the source again, or close it and register another one under the same descriptor; then the report is out of
+//! date. So each registration has a number. The kernel keeps the number, and a table of ours, by descriptor, says which
+//! number is the newest and what its token is. Registering and going through a batch of events exclude each other, and
+//! whatever comes under an older number is dropped. Second, a one-shot source has to be silent after one report, but
+//! its other knote is still armed. The table remembers that the source has been reported, and whatever the other knote
+//! says in a later batch is dropped as well.
 //!
 //! To end a wait from outside there is `EVFILT_USER`, a knote about nothing, which becomes active when somebody
 //! triggers it. The queue has one, its bell, for closing and for all wakers; a waker is a token and a mark that it has
