@@ -349,27 +349,23 @@ impl Queue {
         }
     }
 
-    /// The first of the list that still has something to say; those before it are inactive again.
+    /// Takes the first out of the list. If it has nothing to say any more it is inactive again.
     fn next(&mut self, kernel: &mut Kernel) -> Option<(Key, Answer)> {
-        while let Some(key) = self.ready.pop_front() {
-            let Some(knote) = self.knotes.get_mut(&key) else { continue };
-            knote.is_ready = false;
-            if knote.is_disabled {
-                continue;
-            }
-            let answer = match knote.mode & EV_ONESHOT == 0 || system().one_shot_looks_again {
-                true => self.ask(key, kernel),
-                false => knote.active,
-            };
-            self.knotes.get_mut(&key)?.active = answer;
-            if let Some(answer) = answer {
-                return Some((key, answer));
-            }
+        let key = self.ready.pop_front()?;
+        let knote = self.knotes.get_mut(&key)?;
+        knote.is_ready = false;
+        if knote.is_disabled {
+            return None;
         }
-        None
+        let answer = match knote.mode & EV_ONESHOT == 0 || system().one_shot_looks_again {
+            true => self.ask(key, kernel),
+            false => knote.active,
+        };
+        self.knotes.get_mut(&key)?.active = answer;
+        Some((key, answer?))
     }
 
-    /// Takes the next event out.
+    /// What the first of the list has to say. Then its mode decides.
     fn event(&mut self, kernel: &mut Kernel) -> Option<Record> {
         let (key, answer) = self.next(kernel)?;
         let knote = self.knotes.get_mut(&key)?;
@@ -650,16 +646,21 @@ impl Lists {
             let (count, next_look) = Kernel::with(kq, |kernel, queue| {
                 queue.hear(kernel);
                 let mut count = 0;
-                // Each that is ready now once: a level one goes to the end of the list.
-                for _ in 0..queue.ready.len().min(self.room) {
-                    let Some(event) = queue.event(kernel) else { break };
-                    // SAFETY: `count` is less than `room`.
-                    unsafe { system().layout.write(self.events, count, event) };
-                    count += 1;
+                // Each that is ready now has one turn: a level one goes to the end of the list.
+                for _ in 0..queue.ready.len() {
+                    if count == self.room {
+                        break;
+                    }
+                    if let Some(event) = queue.event(kernel) {
+                        // SAFETY: `count` is less than `room`.
+                        unsafe { system().layout.write(self.events, count, event) };
+                        count += 1;
+                    }
                 }
                 Ok((count, queue.next_look()))
             })?;
             if count > 0 {
+                slow::linger();
                 return Ok(count);
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

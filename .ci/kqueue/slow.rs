@@ -6,6 +6,8 @@
 //! * what has arrived is noticed when somebody looks for it, by reading or by waiting, and is there a moment later;
 //! * after a large write there is no room for a moment;
 //! * a connection stands a moment after it was begun, and a write before that says `ENOTCONN`.
+//!
+//! And `kevent` itself lingers for a moment when it has taken events out, in which other threads make them out of date.
 
 use crate::linux::{self, Errno, Fd};
 use crate::systems::system;
@@ -14,6 +16,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::os::raw::{c_int, c_void};
 use std::os::unix::fs::MetadataExt;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a moment is.
@@ -76,6 +79,13 @@ fn inode(fd: Fd) -> Inode {
 
 fn is_concerned(fd: Fd) -> bool {
     system().slow && linux::is_non_blocking(fd) && linux::socket(fd).is_some_and(|socket| !socket.is_local)
+}
+
+/// Before `kevent` returns what it has taken out.
+pub fn linger() {
+    if system().slow {
+        thread::sleep(MOMENT / 4);
+    }
 }
 
 /// A call that picks up what has arrived.
