@@ -37,8 +37,8 @@ pub(crate) use std::os::unix::io::OwnedFd as Owned;
 /// The most records the kernel fills in one call: it counts their bytes in an `int`.
 const MAX_EVENTS: usize = i32::MAX as usize / size_of::<ffi::epoll_event>();
 
-/// Set once the kernel turned out to have no `epoll_pwait2`: before Linux 5.11, or forbidden by a sandbox. That of Android may
-/// answer with a deadly signal, so there it is not tried.
+/// Set once the kernel turns out to have no `epoll_pwait2`: it is older than 5.11, or a sandbox forbids the call.
+/// Android's sandbox may answer with a deadly signal, so there we don't try.
 static NO_PWAIT2: AtomicBool = AtomicBool::new(cfg!(target_os = "android"));
 
 /// What the selector, its registrators and its wakers share.
@@ -60,8 +60,8 @@ const WOKE: usize = 1;
 const RETIRED: usize = 2;
 const ONE_ROUND: usize = 4;
 
-/// Bells of wakers that are gone. To close one takes its undelivered event away, so each stays until a wait that began
-/// later has handed out all there was.
+/// Bells of wakers that are gone. Closing a bell takes its undelivered event away, so each stays until a wait that
+/// began later has handed out everything there was.
 #[derive(Debug, Default)]
 struct Retired {
     bells: Vec<Bell>,
@@ -88,12 +88,12 @@ impl Queue {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sees to what others left for the end of a wait: they woke it, or dropped a waker.
+    /// Deals with what others have left for the end of a wait: a wake, or a dropped waker.
     #[cold]
     fn end_round(&self, events: &Events) {
         let round = self.round.load(Ordering::Relaxed);
         if round & WOKE != 0 {
-            // The wakes of this round are in `events` or still in the kernel. Whoever wakes from here on must write again.
+            // The wakes of this round are in `events` or still in the kernel. A wake from here on must write again.
             self.round.fetch_add(ONE_ROUND - WOKE, Ordering::AcqRel);
         }
         if round & RETIRED != 0 {
@@ -162,7 +162,7 @@ impl Queue {
         // SAFETY: the kernel reads and writes one record, which outlives the call.
         let ready = unsafe { ffi::poll(&mut question, 1, 0) };
         let ready = check(ready, format_args!("poll([{{{epoll}, POLLIN}}], 1, 0)"));
-        // If it cannot tell, there may be some.
+        // If the call fails, there may be some.
         !matches!(ready, Ok(0))
     }
 
@@ -199,7 +199,7 @@ impl Queue {
     }
 }
 
-/// Whether the kernel does not have a call, or a sandbox that does not know it forbids it.
+/// Whether the kernel does not have a call, or a sandbox forbids it.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ffi::ENOSYS | ffi::EPERM))
 }
@@ -209,7 +209,8 @@ fn is_whole_millis(timeout: Duration) -> bool {
     timeout.subsec_nanos() % 1_000_000 == 0
 }
 
-/// A timeout for `epoll_wait`: rounded up, for a wait that ends early is no wait; cut to what fits, for the caller waits on.
+/// A timeout for `epoll_wait`: rounded up, because a wait must not end early; cut to what fits, because the caller
+/// waits again.
 #[inline]
 fn millis(timeout: Option<Duration>) -> c_int {
     match timeout {
@@ -279,7 +280,7 @@ impl Selector {
 }
 
 impl Drop for Selector {
-    /// The loop has ended; registrators and wakers that are left must know.
+    /// The loop has ended, and the remaining registrators and wakers must know.
     fn drop(&mut self) {
         self.queue.closed.store(true, Ordering::Release);
         self.queue.retired().bells.clear();
@@ -344,9 +345,9 @@ impl Registrator {
                 Err(error) if error.raw_os_error() == Some(ffi::EEXIST) => {}
                 result => return result,
             }
-            // Watched already. The kernel knows best: a table of ours could be fooled by a reused number.
+            // Already watched. The kernel knows best: a table of our own could be fooled by a reused number.
             match self.watch(ffi::EPOLL_CTL_MOD, source.as_fd(), token, interests) {
-                // Meanwhile another thread has deregistered it.
+                // Another thread has deregistered it in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => return result,
             }
@@ -414,7 +415,7 @@ impl Registrator {
     }
 }
 
-/// What the kernel shall report. Errors and hang-ups it reports unasked.
+/// What we ask the kernel to report. It reports errors and hang-ups unasked.
 #[inline]
 fn mask(interests: Interests) -> u32 {
     let mut mask = 0;
@@ -584,7 +585,7 @@ impl Waker {
 
 impl Drop for WakerInner {
     fn drop(&mut self) {
-        // A bell that never rang owes nobody an event, and where nobody polls any more none does: closed at once.
+        // A bell that never rang owes nobody an event, and once nobody polls, no bell does: close it at once.
         if *self.rang_in.get_mut() == 0 || self.queue.is_closed() {
             return;
         }
@@ -671,7 +672,7 @@ pub(crate) fn silence_pipe(_writer: &OwnedFd) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Nothing to see to: each send of std and of this crate says itself that it wants no `SIGPIPE`.
+/// Nothing to do: each send of std and of this crate says that it wants no `SIGPIPE`.
 #[inline(always)]
 pub(crate) fn forbid_sigpipe(_socket: &impl AsFd) {}
 

@@ -54,7 +54,8 @@ pub(crate) use std::os::unix::io::OwnedFd as Owned;
 /// The most records the kernel fills in one call: most systems count them in an `int`.
 const MAX_EVENTS: usize = c_int::MAX as usize;
 
-/// Longer waits are cut, for the caller waits on: each system refuses or miscounts very long ones, from a limit of its own.
+/// Longer waits are cut, because the caller waits again: each system refuses or miscounts very long ones, beyond a
+/// limit of its own.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most changes one call makes: both knotes of a source deleted, both added.
@@ -138,7 +139,7 @@ impl Table {
         self.registrations[fd] = registration;
     }
 
-    /// Makes of a record what the poll reports, or says that it is out of date.
+    /// Turns a record into what the poll reports, or says that it is out of date.
     fn translate(&mut self, record: &mut ffi::kevent) -> bool {
         let newest = match self.registrations.get_mut(record.ident) {
             Some(newest) if newest.number == record.udata => newest,
@@ -221,8 +222,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Makes of what the kernel has written what the poll delivers: without the bell and what is out of date, and with tokens
-    /// in place of numbers.
+    /// Turns what the kernel has written into what the poll delivers: without the bell and whatever is out of date, and
+    /// with tokens in place of numbers.
     fn sift(&self, events: &mut Events) {
         let mut table = self.table();
         table.batch = table.batch.wrapping_add(1).max(1);
@@ -252,7 +253,7 @@ impl Queue {
                 // Asked first: once nobody else has it, nobody can wake any more.
                 let is_last = Arc::get_mut(&mut wake).is_some();
                 if wake.is_pending() {
-                    // Whoever wakes from here on must ring again.
+                    // A wake from here on must ring again.
                     wake.round.fetch_add(1, Ordering::AcqRel);
                     let record = change(0, ffi::EVFILT_READ, 0, wake.token);
                     events.push(Event { record });
@@ -386,7 +387,7 @@ impl Selector {
 }
 
 impl Drop for Selector {
-    /// The loop has ended; registrators and wakers that are left must know.
+    /// The loop has ended, and the remaining registrators and wakers must know.
     fn drop(&mut self) {
         self.queue.closed.store(true, Ordering::Release);
     }
@@ -660,7 +661,7 @@ pub struct Waker {
     wake: Arc<Wake>,
 }
 
-/// What a waker and the queue share. The queue keeps it until the event is delivered, also when the waker is gone.
+/// What a waker and the queue share. The queue keeps it until the event is delivered, even when the waker is gone.
 #[derive(Debug)]
 struct Wake {
     token: Token,

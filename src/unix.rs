@@ -63,7 +63,7 @@ impl Edge {
     pub(crate) fn leave(self) {}
 }
 
-/// Begins to connect a new non-blocking socket.
+/// Starts to connect a new non-blocking socket.
 pub(crate) fn connect(address: SocketAddr) -> io::Result<net::TcpStream> {
     let socket = tcp_socket(&address)?;
     let started = match address {

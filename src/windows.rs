@@ -633,7 +633,7 @@ impl Waker {
 }
 
 impl WakerInner {
-    /// A packet was taken out. Whoever wakes from here on must post another.
+    /// A packet has been taken out. A wake from here on must post another.
     fn answered(&self) -> Option<Event> {
         self.packets.fetch_sub(1, Ordering::SeqCst);
         let event = Event { token: self.token, words: READABLE };

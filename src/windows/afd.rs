@@ -13,7 +13,7 @@ pub(crate) use ffi::ERROR_INVALID_HANDLE;
 
 // What a socket can be in, in the words of the driver.
 pub(crate) const READ: u32 = ffi::AFD_POLL_RECEIVE | ffi::AFD_POLL_ACCEPT | ffi::AFD_POLL_DISCONNECT;
-/// Not `AFD_POLL_CONNECT`, which stays set for ever: a connection that stands can be written to.
+/// Not `AFD_POLL_CONNECT`, which stays set for ever: an established connection can be written to.
 pub(crate) const WRITE: u32 = ffi::AFD_POLL_SEND;
 /// The peer will send no more.
 pub(crate) const READ_CLOSED: u32 = ffi::AFD_POLL_DISCONNECT;

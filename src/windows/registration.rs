@@ -85,7 +85,7 @@ struct State {
 
 /// Who vouches that the number still is that of the socket which was registered.
 enum Owner {
-    /// A type of ours, whose drop ends the registration.
+    /// One of minimio's types, whose drop ends the registration.
     Ours,
     /// It is anybody's socket, and told from others by its addresses.
     Others(Addresses),
@@ -108,7 +108,7 @@ enum Request {
 enum Place {
     /// This queue watches this socket.
     Here,
-    /// Another queue does, and the socket is one of ours.
+    /// Another queue does, and the socket is of minimio's types.
     Elsewhere,
     /// It has ended or may be ended: it is of a socket that was closed, or of one that moves.
     Nowhere,
@@ -420,7 +420,7 @@ impl Registration {
         Some(event)
     }
 
-    /// The socket has become one of ours. Says whether it still is the one that was registered.
+    /// The socket has become one of minimio's. Says whether it is still the one that was registered.
     fn take_over(self: &Arc<Self>) -> bool {
         let mut state = self.state();
         let is_it = state.is_same_socket(self.number) && !self.queue.is_closed();
@@ -435,7 +435,7 @@ impl Registration {
         is_it
     }
 
-    /// The socket is no longer one of ours.
+    /// The socket is no longer one of minimio's.
     fn let_go(&self) {
         let mut state = self.state();
         if let Owner::Ours = state.owner {
@@ -476,7 +476,8 @@ impl fmt::Debug for Registration {
     }
 }
 
-/// What a socket of ours knows of its registration: it re-arms it in edge mode, and ends it when it is dropped.
+/// What a socket of minimio's types knows about its registration: it re-arms it in edge mode, and ends it when it is
+/// dropped.
 #[derive(Debug)]
 pub struct Edge {
     number: RawSocket,

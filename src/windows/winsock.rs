@@ -174,7 +174,7 @@ pub(crate) fn is_datagram(socket: RawSocket) -> bool {
     asked.is_ok() && kind == ffi::SOCK_DGRAM
 }
 
-/// Begins to connect a new non-blocking socket.
+/// Starts to connect a new non-blocking socket.
 pub(crate) fn connect(address: SocketAddr) -> io::Result<net::TcpStream> {
     let socket = tcp_socket(&address)?;
     socket.set_nonblocking(true)?;
@@ -233,13 +233,13 @@ pub(crate) fn accept(listener: &net::TcpListener) -> io::Result<(net::TcpStream,
     Ok((socket, peer))
 }
 
-/// Sends from several buffers at once, as std does; there are no signals to be kept away here.
+/// Sends from several buffers at once, as std does; there are no signals to hold back here.
 pub(crate) fn send_vectored(mut socket: &net::TcpStream, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
     // Windows takes any number, but Wine hands them on to a system that takes so many.
     socket.write_vectored(&buffers[..buffers.len().min(1024)])
 }
 
-/// Nothing to see to: there are no signals.
+/// Nothing to do: there are no signals.
 pub(crate) fn forbid_sigpipe(_socket: &impl AsSocket) {}
 
 /// What the sockets of `crate::net` have in common and has other names on Unix: the way to the handle and back.
