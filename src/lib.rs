@@ -46,6 +46,7 @@
 //! | [`Registrator::register`] | `epoll_ctl` | `kevent` | `NtDeviceIoControlFile(IOCTL_AFD_POLL)` |
 //! | [`Poll::poll`] | `epoll_wait` | `kevent` | `GetQueuedCompletionStatusEx` |
 //! | [`Waker::wake`] | `write` to an eventfd | `kevent` with `NOTE_TRIGGER` | `PostQueuedCompletionStatus` |
+//! | [`TcpListener::accept`] | `accept4` | `accept4`; on Apple's systems `accept` and `fcntl` | `accept` and `SetHandleInformation` |
 //! | closing a source | leaves the queue by itself, with its last duplicate | leaves the queue by itself | ends its poll |
 //! | how it works | [epoll](guide::ch04_epoll) | [kqueue](guide::ch05_kqueue) | [IOCP](guide::ch06_iocp), [AFD](guide::ch07_afd) |
 //!
