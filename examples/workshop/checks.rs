@@ -185,7 +185,7 @@ pub fn poll(
     timeout: Option<Duration>,
     expected: &Expected,
 ) -> Result<Vec<Event>, Failure> {
-    // Something of yesterday, which `poll` is to clear away.
+    // An old event, which `poll` has to clear away.
     let mut events = vec![Event { token: 4711, readable: true, writable: true, read_closed: true }];
     match queue.poll(&mut events, timeout) {
         Ok(()) => Ok(events),

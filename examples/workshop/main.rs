@@ -118,14 +118,14 @@ fn introduce(number: usize, step: &Step, of: usize) {
 
 /// Says why it is not passed.
 fn explain(failure: &Failure, file: &str) {
-    if failure.came.is_empty() {
+    if failure.instead.is_empty() {
         // Nothing is wrong: it has not been written yet.
         let place = if failure.look.is_empty() { file } else { &failure.look };
         return wrap("  Next        ", "              ", &format!("this part is not written yet: {}", place));
     }
     for (head, words) in [
         ("  Expected    ", &failure.expected),
-        ("  Came        ", &failure.came),
+        ("  Instead     ", &failure.instead),
         ("  Look at     ", &failure.look),
     ] {
         if !words.is_empty() {

@@ -40,7 +40,7 @@ impl Port for Iocp {
         todo!("step 1")
     }
 
-    fn associate(&self, socket: &TcpStream, key: usize) -> io::Result<()> {
+    fn tie(&self, socket: &TcpStream, key: usize) -> io::Result<()> {
         // A socket is a handle, too: `socket.as_raw_socket() as RawHandle`.
         todo!("step 2")
     }
@@ -67,7 +67,7 @@ impl Port for Iocp {
 // Second half: readiness.
 
 pub struct Afd {
-    // Step 7: the driver and its port. Later a table of what is watched, in a `Mutex`, and what `wake` and `close_loop` leave.
+    // Step 7: the helper and its port. Step 9 adds a table of what is watched, in a `Mutex`; step 13 what `wake` and `close_loop` need.
 }
 
 impl Queue for Afd {
@@ -76,7 +76,7 @@ impl Queue for Afd {
         todo!("step 7")
     }
 
-    fn driver_and_port(&self) -> (BorrowedHandle<'_>, BorrowedHandle<'_>) {
+    fn helper_and_port(&self) -> (BorrowedHandle<'_>, BorrowedHandle<'_>) {
         todo!("step 7")
     }
 

@@ -67,9 +67,9 @@ pub trait Queue: Sized + Send + Sync {
     #[cfg(unix)]
     fn as_fd(&self) -> Source<'_>;
 
-    /// The handle of the driver and the port it is tied to.
+    /// The handle to the driver AFD, and the port that it is tied to.
     #[cfg(windows)]
-    fn driver_and_port(
+    fn helper_and_port(
         &self,
     ) -> (std::os::windows::io::BorrowedHandle<'_>, std::os::windows::io::BorrowedHandle<'_>);
 
@@ -102,7 +102,7 @@ pub trait Port: Sized + Send + Sync {
     fn as_handle(&self) -> std::os::windows::io::BorrowedHandle<'_>;
 
     /// Ties `socket` to the port: the packets of its operations come here, with `key` on them.
-    fn associate(&self, socket: &std::net::TcpStream, key: usize) -> io::Result<()>;
+    fn tie(&self, socket: &std::net::TcpStream, key: usize) -> io::Result<()>;
 
     /// Lends `buffer` to the kernel, to be filled from `socket`, and returns at once. The number identifies the
     /// operation until its packet was taken.

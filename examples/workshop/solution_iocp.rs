@@ -39,7 +39,7 @@ impl Port for Iocp {
         self.port.as_handle()
     }
 
-    fn associate(&self, socket: &TcpStream, key: usize) -> io::Result<()> {
+    fn tie(&self, socket: &TcpStream, key: usize) -> io::Result<()> {
         tie(socket.as_raw_socket() as RawHandle, &self.port, key)
     }
 
@@ -110,8 +110,8 @@ const ROOM: usize = 64;
 
 /// A queue of questions about sockets.
 pub struct Afd {
-    /// The driver. All questions are sent through this handle, and it is tied to the port.
-    driver: OwnedHandle,
+    /// A handle to the driver. All questions are sent through it, and it is tied to the port.
+    helper: OwnedHandle,
     port: OwnedHandle,
     watched: Mutex<HashMap<RawSocket, Watched>>,
     /// There is a wake in the port already.
@@ -127,7 +127,7 @@ struct Watched {
     /// The question that the kernel has, if it has one.
     pending: Option<Lent>,
     /// That question is out of date. It was called off, or its answer is to be thrown away.
-    outdated: bool,
+    cancelled: bool,
 }
 
 /// A question that was lent to the kernel.
@@ -146,10 +146,10 @@ struct AfdPoll {
 
 impl Queue for Afd {
     fn new() -> io::Result<Afd> {
-        let (driver, port) = (open_driver()?, new_port()?);
-        tie(driver.as_raw_handle(), &port, KEY_ANSWER)?;
+        let (helper, port) = (open_helper()?, new_port()?);
+        tie(helper.as_raw_handle(), &port, KEY_ANSWER)?;
         Ok(Afd {
-            driver,
+            helper,
             port,
             watched: Mutex::default(),
             woken: AtomicBool::new(false),
@@ -157,8 +157,8 @@ impl Queue for Afd {
         })
     }
 
-    fn driver_and_port(&self) -> (BorrowedHandle<'_>, BorrowedHandle<'_>) {
-        (self.driver.as_handle(), self.port.as_handle())
+    fn helper_and_port(&self) -> (BorrowedHandle<'_>, BorrowedHandle<'_>) {
+        (self.helper.as_handle(), self.port.as_handle())
     }
 
     fn register(&self, source: Source<'_>, token: Token, interests: Interests) -> io::Result<()> {
@@ -166,11 +166,11 @@ impl Queue for Afd {
         let watched = table.entry(source.as_raw_socket()).or_default();
         watched.wanted = Some((token, interests));
         match watched.pending {
-            None => self.ask(source.as_raw_socket(), watched),
+            None => self.submit(source.as_raw_socket(), watched),
             // There must not be two questions about one socket. Call the first one off; its packet will send the second.
             Some(question) => {
-                watched.outdated = true;
-                self.call_off(question);
+                watched.cancelled = true;
+                self.cancel(question);
                 Ok(())
             }
         }
@@ -187,7 +187,7 @@ impl Queue for Afd {
         let watched = watched.ok_or(ErrorKind::NotFound)?;
         watched.wanted = None;
         match watched.pending {
-            Some(question) => self.call_off(question), // its packet will end the entry
+            Some(question) => self.cancel(question), // its packet will end the entry
             None => drop(table.remove(&socket)),
         }
         Ok(())
@@ -197,7 +197,7 @@ impl Queue for Afd {
         events.clear();
         // A time too far away to be written down is never.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        self.ask_again();
+        self.submit_again();
         loop {
             self.check_open()?; // before the sleep …
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -235,7 +235,7 @@ impl Afd {
     }
 
     /// Sends the question that is wanted. From here on the kernel holds it, until its packet is taken out.
-    fn ask(&self, socket: RawSocket, watched: &mut Watched) -> io::Result<()> {
+    fn submit(&self, socket: RawSocket, watched: &mut Watched) -> io::Result<()> {
         let (_, interests) = match watched.wanted {
             Some(wanted) => wanted,
             None => return Ok(()),
@@ -255,7 +255,7 @@ impl Afd {
             let (status, info) =
                 (ptr::addr_of_mut!((*question).status), ptr::addr_of_mut!((*question).info).cast());
             ffi::NtDeviceIoControlFile(
-                self.driver.as_raw_handle(),
+                self.helper.as_raw_handle(),
                 ptr::null_mut(),
                 ptr::null_mut(),
                 question.cast(),
@@ -277,18 +277,18 @@ impl Afd {
     }
 
     /// Asks the kernel for a question back. Its packet comes all the same, answered or not.
-    fn call_off(&self, Lent(question): Lent) {
-        let driver = self.driver.as_raw_handle();
+    fn cancel(&self, Lent(question): Lent) {
+        let helper = self.helper.as_raw_handle();
         let mut status = ffi::IO_STATUS_BLOCK::default();
         // SAFETY: the kernel looks for a question with this address, and does not look behind it.
-        unsafe { ffi::NtCancelIoFileEx(driver, question.cast(), &mut status) };
+        unsafe { ffi::NtCancelIoFileEx(helper, question.cast(), &mut status) };
     }
 
     /// A question is answered once. For a source in level mode it is asked again before each wait.
-    fn ask_again(&self) {
+    fn submit_again(&self) {
         self.table().retain(|socket, watched| match watched.wanted {
             Some((_, Interests { mode: Mode::Level, .. })) if watched.pending.is_none() => {
-                self.ask(*socket, watched).is_ok() // the socket was closed
+                self.submit(*socket, watched).is_ok() // the socket was closed
             }
             _ => true,
         });
@@ -318,7 +318,7 @@ impl Afd {
         let watched = table.get_mut(&socket)?;
         watched.pending = None;
         let states = answer.info.events;
-        let is_outdated = mem::take(&mut watched.outdated);
+        let was_cancelled = mem::take(&mut watched.cancelled);
         let (token, wanted) = match watched.wanted {
             Some(wanted) => wanted,
             None => {
@@ -326,9 +326,9 @@ impl Afd {
                 return None;
             }
         };
-        if is_outdated {
+        if was_cancelled {
             // Something else is wanted by now.
-            if self.ask(socket, watched).is_err() {
+            if self.submit(socket, watched).is_err() {
                 table.remove(&socket);
             }
             return None;
@@ -353,7 +353,7 @@ impl Drop for Afd {
         let table = mem::take(&mut *self.table());
         let mut pending = 0;
         for question in table.values().filter_map(|watched| watched.pending) {
-            self.call_off(question);
+            self.cancel(question);
             pending += 1;
         }
         while pending > 0 {
@@ -381,8 +381,8 @@ fn states(interests: Interests) -> u32 {
     readable | writable | ffi::AFD_POLL_ABORT | ffi::AFD_POLL_CONNECT_FAIL | ffi::AFD_POLL_LOCAL_CLOSE
 }
 
-/// Opens the driver below Winsock.
-fn open_driver() -> io::Result<OwnedHandle> {
+/// Opens the driver below Winsock: the helper.
+fn open_helper() -> io::Result<OwnedHandle> {
     // The last part of the name is ours to choose, but there must be one.
     let path: Vec<u16> = r"\Device\Afd\workshop".encode_utf16().collect();
     let bytes = (path.len() * size_of::<u16>()) as u16;
@@ -394,12 +394,12 @@ fn open_driver() -> io::Result<OwnedHandle> {
         attributes: 0,
         security: [ptr::null(); 2],
     };
-    let mut driver = ptr::null_mut();
+    let mut helper = ptr::null_mut();
     let mut status = ffi::IO_STATUS_BLOCK::default();
     // SAFETY: every argument outlives the call, which is over when it returns.
     check_status(unsafe {
         ffi::NtCreateFile(
-            &mut driver,
+            &mut helper,
             ffi::SYNCHRONIZE,
             &attributes,
             &mut status,
@@ -413,7 +413,7 @@ fn open_driver() -> io::Result<OwnedHandle> {
         )
     })?;
     // SAFETY: the handle is new, so nobody else will close it.
-    Ok(unsafe { OwnedHandle::from_raw_handle(driver) })
+    Ok(unsafe { OwnedHandle::from_raw_handle(helper) })
 }
 
 // What both halves use.

@@ -38,7 +38,7 @@ pub type Outcome = Result<(), Failure>;
 #[derive(Default)]
 pub struct Failure {
     pub expected: String,
-    pub came: String,
+    pub instead: String,
     pub look: String,
 }
 
@@ -58,9 +58,9 @@ pub fn expect(expected: impl Display, look: impl Display) -> Expected {
 
 impl Expected {
     /// Something else happened.
-    pub fn but<T>(&self, came: impl Display) -> Result<T, Failure> {
+    pub fn but<T>(&self, instead: impl Display) -> Result<T, Failure> {
         let (expected, look) = (self.expected.clone(), self.look.clone());
-        Err(Failure { expected, came: came.to_string(), look })
+        Err(Failure { expected, instead: instead.to_string(), look })
     }
 }
 
@@ -69,7 +69,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         Failure {
             expected: "no error from what this step builds on".to_string(),
-            came: format!("the error \"{}\"", error),
+            instead: format!("the error \"{}\"", error),
             look: "the steps before this one; or is this machine out of descriptors or ports?".to_string(),
         }
     }
@@ -99,10 +99,10 @@ pub fn check_in_this_process(step: &Step) -> ! {
     }));
     match (step.check)() {
         Ok(()) => tell("passed", ""),
-        Err(Failure { expected, came, look }) => {
+        Err(Failure { expected, instead, look }) => {
             tell("look", &look);
             tell("expected", &expected);
-            tell("came", &came);
+            tell("instead", &instead);
         }
     }
     process::exit(0)
@@ -123,7 +123,7 @@ pub fn check(number: usize, solution: bool) -> Outcome {
     let mut failure = Failure::default();
     let mut place = String::new();
     let mut deadline = Instant::now() + PATIENCE;
-    failure.came = loop {
+    failure.instead = loop {
         let line = match received.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => String::from_utf8_lossy(&line).into_owned(),
             Err(RecvTimeoutError::Timeout) => break too_long(),
@@ -146,7 +146,7 @@ pub fn check(number: usize, solution: bool) -> Outcome {
             }
             "look" => failure.look = words,
             "expected" => failure.expected = words,
-            "came" => break words,
+            "instead" => break words,
             "place" => place = words,
             _ => {
                 // A panic. That of `todo!` says only that there is something to do.

@@ -37,11 +37,13 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "Make the queue",
             chapters: &["ch02_system_calls", CHAPTER],
             task: either(
-                "Write `new`: ask the kernel for an epoll instance with `epoll_create1`, turn its -1 into an error with \
-                 `check`, and put the descriptor into an `OwnedFd` that the struct keeps. The flag EPOLL_CLOEXEC keeps it from \
-                 programs that yours starts. Write `as_fd`: it lends that descriptor.",
-                "Write `new`: ask the kernel for a queue with `kqueue`, turn its -1 into an error with `check`, and put the \
-                 descriptor into an `OwnedFd` that the struct keeps. Write `as_fd`: it lends that descriptor.",
+                "Write `new`: ask the kernel for an epoll instance with `epoll_create1`, turn its -1 into an \
+                 error with `check`, and keep the descriptor in an `OwnedFd` in the struct. The flag \
+                 EPOLL_CLOEXEC keeps it from the programs that yours starts. Write `as_fd`, which lends that \
+                 descriptor.",
+                "Write `new`: ask the kernel for a queue with `kqueue`, turn its -1 into an error with \
+                 `check`, and keep the descriptor in an `OwnedFd` in the struct. Write `as_fd`, which lends \
+                 that descriptor.",
             ),
             check: make::<Q>,
         },
@@ -49,10 +51,12 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "Add a socket",
             chapters: &[CHAPTER],
             task: either(
-                "Write `register` for a source that is to be read: `epoll_ctl` with EPOLL_CTL_ADD, the source's descriptor and \
-                 an `epoll_event` that says EPOLLIN and carries the token. Leave the mode for later.",
-                "Write `register` for a source that is to be read: `kevent` with one change, EV_ADD for the source's \
-                 descriptor and EVFILT_READ, with the token in `udata`, and with no room for events. Leave the mode for later.",
+                "Write `register` for reading: `epoll_ctl` with EPOLL_CTL_ADD, the source's descriptor, and \
+                 an `epoll_event` that says EPOLLIN and carries the token. Leave the mode and the other \
+                 direction for later.",
+                "Write `register` for reading: `kevent` with one change, which is EV_ADD for the source's \
+                 descriptor and EVFILT_READ, with the token in `udata`. Give it no room for events. Leave the \
+                 mode and the other direction for later.",
             ),
             check: add::<Q>,
         },
@@ -60,11 +64,12 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "Wait, and get the token",
             chapters: &[CHAPTER],
             task: either(
-                "Write `poll` for a timeout of `None`: clear `events`, let `epoll_wait` fill an array of records, and make an \
-                 `Event` of each of the records that it has filled: its token, and whether EPOLLIN is among its bits.",
-                "Write `poll` for a timeout of `None`: clear `events`, let `kevent` fill an array of records (no changes, no \
-                 timeout), and make an `Event` of each of the records that it has filled: its token from `udata`, \
-                 and whether its filter is EVFILT_READ.",
+                "Write `poll` for a timeout of `None`: clear `events`, and let `epoll_wait` fill an array of \
+                 records. For each record that it has filled, push an `Event` with the token; it is readable \
+                 if EPOLLIN is among the record's bits.",
+                "Write `poll` for a timeout of `None`: clear `events`, and let `kevent` fill an array of \
+                 records (no changes, no timeout). For each record that it has filled, push an `Event` with \
+                 the token from `udata`; it is readable if the filter is EVFILT_READ.",
             ),
             check: wait::<Q>,
         },
@@ -72,22 +77,26 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "A timeout",
             chapters: &[CHAPTER],
             task: either(
-                "Now make `poll` respect its timeout. `epoll_wait` counts in milliseconds, in a `c_int`, and -1 is for ever. Round up, \
-                 or a wait of 0.3 ms becomes a loop that spins. And what if it does not fit into a `c_int`?",
-                "Now make `poll` respect its timeout. `kevent` takes a pointer to a `timespec`, and null is for ever. The kernels \
-                 refuse very long ones: cut what is longer than a day, and wait again if it was cut.",
+                "Now make `poll` respect its timeout. `epoll_wait` counts in milliseconds, in a `c_int`, and \
+                 -1 means for ever. Round up: 0.3 ms rounded down is 0, and a loop that waits for 0 ms spins. \
+                 And what do you do with a timeout that does not fit into a `c_int`?",
+                "Now make `poll` respect its timeout. `kevent` takes a pointer to a `timespec`, and null \
+                 means for ever. The kernels refuse very long timeouts: cut anything longer than a day, and \
+                 wait again if you have cut it.",
             ),
             check: timeout::<Q>,
         },
         Step {
             title: "Level, and registering again",
-            chapters: &["ch09_modes", "ch08_one_api"],
+            chapters: &["ch09_modes", "ch08_one_api", CHAPTER],
             task: either(
-                "In level mode every poll reports a source while it is ready; epoll does that by itself. But a second \
-                 `register` of the same source is to replace the first, and epoll refuses it with EEXIST. \
-                 `io::ErrorKind::AlreadyExists` is its name in Rust. Change the entry then: EPOLL_CTL_MOD. `reregister` is to do that at once.",
-                "In level mode every poll reports a source while it is ready; a kqueue does that by itself, and a second EV_ADD \
-                 brings the new token. `reregister` may do the same as `register`.",
+                "In level mode every poll reports a source as long as it is ready; epoll does that by itself. \
+                 But a second `register` of the same source must replace the first, and epoll refuses it with \
+                 EEXIST, in Rust `ErrorKind::AlreadyExists`. When that happens, change the entry with \
+                 EPOLL_CTL_MOD. Write `reregister`, which does so at once.",
+                "In level mode every poll reports a source as long as it is ready; a kqueue does that by \
+                 itself. A second EV_ADD brings the new token. Write `reregister`; it may do the same as \
+                 `register`.",
             ),
             check: level::<Q>,
         },
@@ -95,10 +104,10 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "One-shot",
             chapters: &["ch09_modes", CHAPTER],
             task: either(
-                "Now make `register` and `reregister` respect the mode. With EPOLLONESHOT a source is reported once and then sleeps \
-                 until it is changed, by EPOLL_CTL_MOD.",
-                "Now make `register` and `reregister` respect the mode. With EV_DISPATCH a source is reported once and then disabled, \
-                 until EV_ENABLE. (EV_ONESHOT would delete it.)",
+                "Now make `register` and `reregister` respect the mode. With EPOLLONESHOT a source is \
+                 reported once and then stays silent until EPOLL_CTL_MOD arms it again.",
+                "Now make `register` and `reregister` respect the mode. With EV_DISPATCH a source is reported \
+                 once and then disabled, until EV_ENABLE. (EV_ONESHOT would delete it.)",
             ),
             check: one_shot::<Q>,
         },
@@ -106,12 +115,13 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "Edge",
             chapters: &["ch09_modes", CHAPTER],
             task: either(
-                "EPOLLET reports a source when something arrives, and not again for the same bytes. When a source is registered \
-                 again, it takes the new mode.",
-                "EV_CLEAR reports a source when something arrives, and not again for the same bytes. When a source is registered \
-                 again, it is to take the new mode; but a knote keeps the mode it was born with. Delete it first, in the same \
-                 call: two changes, each with EV_RECEIPT and room for two receipts, so that the ENOENT of a knote that was not \
-                 there does not keep the other change from being made. A receipt with an error number in `data` is an error.",
+                "EPOLLET reports a source when something arrives, no second event for the same bytes. When a \
+                 source is registered again, it takes the new mode.",
+                "EV_CLEAR reports a source when something arrives, no second event for the same bytes. When a \
+                 source is registered again, it must take the new mode, but a knote keeps the mode that it \
+                 was born with. So delete it first, in the same call: two changes, each with EV_RECEIPT, and \
+                 room for two receipts. Then the ENOENT for a knote that was not there does not stop the \
+                 other change. Any other error number in a receipt's `data` is an error.",
             ),
             check: edge::<Q>,
         },
@@ -119,10 +129,11 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "Two directions",
             chapters: &["ch08_one_api", CHAPTER],
             task: either(
-                "Now make `register` respect both directions, EPOLLIN and EPOLLOUT, and `poll` report both. Only what was asked for \
-                 is reported; what is no longer wanted is forgotten.",
-                "Now make `register` respect both directions: a knote for each, EVFILT_READ and EVFILT_WRITE. And make \
-                 `poll` report both. Only what was asked for is reported: a direction that is no longer wanted is deleted.",
+                "Now make `register` respect both directions, EPOLLIN and EPOLLOUT, and `poll` report both. \
+                 Report only what was asked for, and forget what is no longer wanted.",
+                "Now make `register` respect both directions, with a knote for each, EVFILT_READ and \
+                 EVFILT_WRITE, and make `poll` report both. Report only what was asked for: a direction that \
+                 is no longer wanted has to be deleted.",
             ),
             check: directions::<Q>,
         },
@@ -130,10 +141,10 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "Deregister",
             chapters: &[CHAPTER],
             task: either(
-                "Write `deregister`: EPOLL_CTL_DEL. If the source is not registered, the kernel's ENOENT is the answer, \
-                 which Rust calls `NotFound`.",
-                "Write `deregister`: delete both knotes, with receipts. That one of them was not there (ENOENT) is no error; \
-                 that neither was is `NotFound`.",
+                "Write `deregister`: EPOLL_CTL_DEL. For a source that is not registered, return the kernel's \
+                 ENOENT, in Rust `ErrorKind::NotFound`.",
+                "Write `deregister`: delete both knotes, with receipts. If one of them was not there \
+                 (ENOENT), that is no error; if neither was, return `ErrorKind::NotFound`.",
             ),
             check: deregister::<Q>,
         },
@@ -141,11 +152,12 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "The end of a stream",
             chapters: &[CHAPTER, "ch11_hard_parts"],
             task: either(
-                "The other side has sent its last byte: `read_closed`, and `readable`, because a read will not block. Ask \
-                 for EPOLLRDHUP, else epoll does not say it. And EPOLLHUP and EPOLLERR come unasked, perhaps alone: then too no read \
-                 or write will block.",
-                "The other side has sent its last byte: `read_closed`, and `readable`, because a read will not block. It is \
-                 EV_EOF, in the flags of the event for EVFILT_READ.",
+                "When the other side has sent its last byte, report `read_closed`, and `readable`, because a \
+                 read will not block. You have to ask for EPOLLRDHUP, or epoll does not tell you. EPOLLHUP \
+                 and EPOLLERR come without being asked for, and they may come alone: then, too, no read or \
+                 write will block.",
+                "When the other side has sent its last byte, report `read_closed`, and `readable`, because a \
+                 read will not block. The sign is EV_EOF in the flags of the event for EVFILT_READ.",
             ),
             check: end_of_stream::<Q>,
         },
@@ -153,12 +165,13 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "Wake it from another thread",
             chapters: &["ch10_threads"],
             task: either(
-                "Write `wake`. `new` makes an eventfd (it fits into a `File`) and watches it under the token WAKE; `wake` \
-                 writes a `u64` to it, 8 bytes. Many wakes before one poll are one event, and then there is silence: an \
-                 edge does that.",
-                "Write `wake`. `new` adds a knote of the filter EVFILT_USER with the token WAKE and EV_CLEAR; `wake` triggers it: \
-                 NOTE_TRIGGER in `fflags`. (NetBSD before 10 and OpenBSD before 7.8 do not have it. Take a `UnixStream::pair` there, one end \
-                 watched in edge mode, a byte written to the other.)",
+                "Write `wake`. `new` makes an eventfd (a `File` can own it) and watches it under the token \
+                 WAKE; `wake` writes a `u64` to it, 8 bytes. Many wakes before a poll become one event, and \
+                 after that there is silence: edge mode does just that.",
+                "Write `wake`. `new` adds a knote with the filter EVFILT_USER, the token WAKE and EV_CLEAR; \
+                 `wake` triggers it, with NOTE_TRIGGER in `fflags`. (NetBSD before 10 and OpenBSD before 7.8 \
+                 do not have this filter. Use a `UnixStream::pair` there: watch one end in edge mode, and \
+                 write a byte to the other.)",
             ),
             check: || checks::wake::<Q>(WAKE_LOOK),
         },
@@ -166,30 +179,32 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "Close the loop",
             chapters: &["ch10_threads"],
             task: "Write `close_loop`: it ends the poll that sleeps, and every later one. They return \
-                   `ErrorKind::Interrupted`. An `AtomicBool` keeps the fact and `wake` carries it: first the fact, then the \
-                   wake. `poll` looks at it before it sleeps and after.",
+                   `ErrorKind::Interrupted`. An `AtomicBool` holds the fact, and `wake` spreads the word: first \
+                   the fact, then the wake. `poll` checks the fact before it sleeps and after.",
             check: checks::close_loop::<Q>,
         },
         Step {
             title: "A signal in between",
             chapters: &["ch02_system_calls"],
-            task: "A signal that arrives during the wait ends it with EINTR, which Rust calls `ErrorKind::Interrupted` as \
-                   well. But it is neither an end nor an event: `poll` goes on, with the time that is left. So it has to \
-                   know when its time is over: an `Instant`. (`Instant + Duration` panics when it overflows, `checked_add` does not.)",
+            task: "A signal that arrives during the wait ends it with EINTR, which Rust also calls \
+                   `ErrorKind::Interrupted`. But it is neither the end nor an event: `poll` has to go on, with \
+                   the time that is left. So it needs to know its deadline, an `Instant`. (`Instant + Duration` \
+                   panics when it overflows; `checked_add` does not.)",
             check: signals::<Q>,
         },
         Step {
             title: "A thousand sockets",
             chapters: &["ch11_hard_parts"],
-            task: "More sockets may be ready than your array has room for. What did not fit comes with the next poll; none is \
-                   lost and none comes twice.",
+            task: "More sockets may be ready than your array has room for. What did not fit comes with the next \
+                   poll: nothing is lost, and nothing comes twice. If you have looked only at the records that \
+                   the kernel has filled, there is nothing left to write.",
             check: thousand::<Q>,
         },
         Step {
             title: "The delays",
             chapters: &["ch01_threads", "ch12_reactor_executor"],
-            task: "The book's own program on your queue: six requests, each answered after another delay, one thread that \
-                   waits for all of them. There is nothing to write any more. Watch it.",
+            task: "The book's own program on your queue: six requests, each answered after a different delay, \
+                   and one thread that waits for all of them. There is nothing left to write. Watch it.",
             check: delays::run::<Q>,
         },
     ]
@@ -336,7 +351,7 @@ fn wait<Q: Queue>() -> Outcome {
         }
     }
 
-    // Who sleeps must be woken by what comes later.
+    // A sleeping poll must notice what comes later.
     let (third, mut third_peer) = pair()?;
     let queue = Q::new()?;
     queue.register(source(&third), 9, READABLE)?;
@@ -363,11 +378,11 @@ fn timeout<Q: Queue>() -> Outcome {
     queue.register(source(&socket), 7, READABLE)?;
 
     let expected = expect(
-        "a poll of 50 ms with nothing to report takes 50 ms",
+        "a poll of 50 ms, with nothing to report, that takes 50 ms",
         either("the unit of `epoll_wait` is 1 ms", "a `timespec` is seconds and nanoseconds"),
     );
     thread::scope(|scope| {
-        // Who ignores the timeout is not left to sleep for ever.
+        // A poll that ignores the timeout must not sleep for ever.
         let (over, is_over) = mpsc::channel::<()>();
         let mut peer = &peer;
         scope.spawn(move || {
@@ -387,7 +402,7 @@ fn timeout<Q: Queue>() -> Outcome {
     })?;
 
     let expected = expect(
-        "a poll with a timeout of zero returns at once",
+        "a poll with a timeout of zero that returns at once",
         either(
             "0 is at once, -1 is for ever",
             "a `timespec` of zeros is at once, a null pointer is for ever",
@@ -400,22 +415,24 @@ fn timeout<Q: Queue>() -> Outcome {
     }
 
     let expected = expect(
-        "a poll of 0.3 ms takes that long, asleep",
+        "a poll of 0.3 ms that sleeps at least that long",
         either("rounding: 0.3 ms in whole milliseconds is 1, not 0", "the nanoseconds of the `timespec`"),
     );
     quiet(&queue, Duration::from_micros(300), &expected)?;
 
     peer.write_all(b"hello")?;
     has_news(&queue, A_SECOND);
-    let expected =
-        expect("a poll with a timeout of zero reports what is ready", "the timeout, and then the records");
+    let expected = expect(
+        "a poll with a timeout of zero that reports what is ready",
+        "the timeout, and then the records",
+    );
     one(&queue, Some(Duration::ZERO), 7, &expected)?;
     (&socket).read_exact(&mut [0; 5])?;
 
     let long = [("49 days", Duration::from_millis(1 << 32)), ("`Duration::MAX`", Duration::MAX)];
     for (name, long) in long {
         let expected = expect(
-            format!("a timeout of {} is a long one: `poll` sleeps until bytes arrive 50 ms later", name),
+            format!("a poll with a timeout of {} that sleeps until bytes arrive, 50 ms later", name),
             either(
                 "what becomes of it in a `c_int`: cut it to `c_int::MAX`, do not cast",
                 "what becomes of it in a `timespec`: cut it",
@@ -441,7 +458,7 @@ fn level<Q: Queue>() -> Outcome {
     queue.register(source(&socket), 1, READABLE)?;
     peer.write_all(b"hello")?;
     let expected = expect(
-        "level mode: a socket with unread bytes is reported by every poll",
+        "an event from every poll: in level mode, a socket has unread bytes",
         "the mode: level is what the kernel does without a flag",
     );
     for _ in 0..3 {
@@ -455,7 +472,7 @@ fn level<Q: Queue>() -> Outcome {
     quiet(&queue, A_MOMENT, &expected)?;
 
     let expected = expect(
-        "a second `register` of the same source replaces its token",
+        "the new token, after a second `register` of the same source",
         either(
             "the error EEXIST (`AlreadyExists`): change the entry with EPOLL_CTL_MOD then",
             "a second EV_ADD with a new `udata`",
@@ -465,7 +482,7 @@ fn level<Q: Queue>() -> Outcome {
     peer.write_all(b"hello")?;
     one(&queue, Some(A_SECOND), 2, &expected)?;
     let expected = expect(
-        "`reregister` replaces the token, too",
+        "the new token, after `reregister`, too",
         either("`reregister`: EPOLL_CTL_MOD", "`reregister`: it may call `register`"),
     );
     reregister(&queue, &socket, 3, READABLE, &expected)?;
@@ -478,21 +495,21 @@ fn one_shot<Q: Queue>() -> Outcome {
     let once = Interests { mode: Mode::OneShot, ..READABLE };
     queue.register(source(&socket), 1, once)?;
     peer.write_all(b"hello")?;
-    let expected = expect("a one-shot source with unread bytes is reported", "the flags of its mode");
+    let expected = expect("an event: a one-shot source has unread bytes", "the flags of its mode");
     one(&queue, Some(A_SECOND), 1, &expected)?;
     let expected = expect(
-        "and not a second time, although its bytes are unread",
+        "no second event, although the bytes are still unread",
         either("the mode: EPOLLONESHOT", "the mode: EV_DISPATCH"),
     );
     quiet(&queue, A_MOMENT, &expected)?;
     let expected = expect(
-        "and not when more bytes arrive",
+        "no event either when more bytes arrive",
         either("the mode: EPOLLONESHOT, not EPOLLET", "the mode: EV_DISPATCH, not EV_CLEAR"),
     );
     peer.write_all(b"hello")?;
     quiet(&queue, A_MOMENT, &expected)?;
     let expected = expect(
-        "after `reregister` it is reported again: what arrived in between is not lost",
+        "a new event after `reregister`: what arrived in between is not lost",
         either(
             "`reregister`: EPOLL_CTL_MOD, with the mode again",
             "`reregister`: EV_ADD does not wake a disabled knote, EV_ENABLE does",
@@ -501,7 +518,7 @@ fn one_shot<Q: Queue>() -> Outcome {
     reregister(&queue, &socket, 2, once, &expected)?;
     one(&queue, Some(A_SECOND), 2, &expected)?;
     let expected = expect(
-        "after `register` as well",
+        "a new event after `register`, too",
         either("`register`: what it does about EEXIST", "`register`: EV_ENABLE"),
     );
     register(&queue, &socket, 3, once, &expected)?;
@@ -515,18 +532,18 @@ fn edge<Q: Queue>() -> Outcome {
     let edge = Interests { mode: Mode::Edge, ..READABLE };
     queue.register(source(&socket), 1, edge)?;
     let look = either("the mode: EPOLLET", "the mode: EV_CLEAR");
-    let expected = expect("edge mode: bytes arrive, and the source is reported", look);
+    let expected = expect("an event: in edge mode, bytes arrive", look);
     peer.write_all(b"hello")?;
     one(&queue, Some(A_SECOND), 1, &expected)?;
-    let expected = expect("and not again for the same bytes", look);
+    let expected = expect("no second event for the same bytes", look);
     quiet(&queue, A_MOMENT, &expected)?;
-    let expected = expect("but when more arrive, without being registered again", look);
+    let expected = expect("an event when more bytes arrive, without registering again", look);
     (&socket).read_exact(&mut [0; 5])?;
     peer.write_all(b"hello")?;
     one(&queue, Some(A_SECOND), 1, &expected)?;
 
     let expected = expect(
-        "a source that was in edge mode and is registered in level mode is reported by every poll",
+        "an event from every poll: a source that was in edge mode is now in level mode",
         either(
             "what EPOLL_CTL_MOD is given: all bits anew",
             "a knote keeps its mode: delete it before you add it again",
@@ -537,7 +554,7 @@ fn edge<Q: Queue>() -> Outcome {
         one(&queue, Some(A_SECOND), 2, &expected)?;
     }
     let expected = expect(
-        "and one that was in level mode and is registered in edge mode is reported once",
+        "one event: a source that was in level mode is now in edge mode",
         either(
             "what EPOLL_CTL_MOD is given: all bits anew",
             "a knote keeps its mode: delete it before you add it again",
@@ -552,7 +569,7 @@ fn directions<Q: Queue>() -> Outcome {
     let queue = Q::new()?;
     let (socket, mut peer) = pair()?;
     let expected = expect(
-        "writable alone: that was asked for, and there is room",
+        "only writable: that was asked for, and there is room",
         either("EPOLLOUT, and the bits of the record", "EVFILT_WRITE, and the filter of the record"),
     );
     register(&queue, &socket, 1, WRITABLE, &expected)?;
@@ -571,7 +588,7 @@ fn directions<Q: Queue>() -> Outcome {
         return expected.but(list(&[words]));
     }
     let expected = expect(
-        "readable alone: writable was asked for before, and is not any more",
+        "only readable: writable was asked for before, and no longer is",
         either("EPOLL_CTL_MOD: it replaces all bits", "the knote of EVFILT_WRITE: delete it"),
     );
     register(&queue, &socket, 3, READABLE, &expected)?;
@@ -589,7 +606,7 @@ fn directions<Q: Queue>() -> Outcome {
     register(&queue, &socket, 4, BOTH, &expected)?;
     while (&socket).write(&[0; 4096]).is_ok() {}
     quiet(&queue, A_MOMENT, &expected)?;
-    let expected = expect("writable: the other side has read all", either("EPOLLOUT", "EVFILT_WRITE"));
+    let expected = expect("writable: the other side has read everything", either("EPOLLOUT", "EVFILT_WRITE"));
     peer.set_nonblocking(true)?;
     while peer.read(&mut [0; 4096]).is_ok() {}
     let words = said(&queue, 4, &expected)?;
@@ -629,7 +646,7 @@ fn deregister<Q: Queue>() -> Outcome {
             Ok(()) => return expected.but("`Ok`"),
         }
     }
-    let expected = expect("a source that was deregistered can be registered again", "`register`");
+    let expected = expect("an event: the source was registered again", "`register`");
     register(&queue, &socket, 4, READABLE, &expected)?;
     one(&queue, Some(A_SECOND), 4, &expected)
 }
@@ -681,7 +698,7 @@ fn signals<Q: Queue>() -> Outcome {
     queue.register(source(&socket), 1, READABLE)?;
     let time = Duration::from_millis(200);
     let expected = expect(
-        "a poll of 200 ms with nothing to report takes 200 ms, although a signal arrives every 20 ms",
+        "a poll of 200 ms, with nothing to report, that takes 200 ms, although a signal arrives every 20 ms",
         "EINTR: neither an end nor an event. Wait again, with the time that is left until the deadline",
     );
     let start = Instant::now();
@@ -690,7 +707,7 @@ fn signals<Q: Queue>() -> Outcome {
         return expected.but(format!("it took {:?}: each signal made it longer", start.elapsed()));
     }
     let expected = expect(
-        "a poll without a timeout goes on after a signal, until bytes arrive",
+        "a poll without a timeout that goes on after a signal, until bytes arrive",
         "EINTR, where there is no deadline",
     );
     thread::scope(|scope| {
@@ -701,7 +718,7 @@ fn signals<Q: Queue>() -> Outcome {
         disturbed(|| one(&queue, None, 1, &expected))
     })?;
     let expected = expect(
-        "the end of the loop is no signal: `poll` returns `Interrupted`",
+        "`Interrupted` from `poll`: the end of the loop is no signal",
         "how `poll` tells EINTR from the end: by where it comes from",
     );
     queue.close_loop()?;

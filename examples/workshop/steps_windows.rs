@@ -21,107 +21,114 @@ pub fn all<Both: Halves>() -> Vec<Step> {
         Step {
             title: "Make the port",
             chapters: &["ch02_system_calls", "ch06_iocp"],
-            task: "Write `Iocp::new`: `CreateIoCompletionPort` without a handle to tie makes a new port. Turn its null into an \
-                   error with `check`, and put the handle into an `OwnedHandle` that the struct keeps. Write `as_handle`: it \
-                   lends that handle.",
+            task: "Write `Iocp::new`: without a handle to tie, `CreateIoCompletionPort` makes a new port. Turn its \
+                   null into an error with `check`, and keep the handle in an `OwnedHandle` in the struct. Write \
+                   `as_handle`, which lends that handle.",
             check: make::<Both::Port>,
         },
         Step {
             title: "Lend a buffer",
             chapters: &["ch03_readiness_completion", "ch06_iocp"],
-            task: "Write `associate`: `CreateIoCompletionPort` again, with the socket as a handle, the port and the key. Write \
-                   `start_read`: put the buffer and an OVERLAPPED into a struct in a `Box`, the OVERLAPPED first; let go of it \
-                   with `Box::into_raw`, because from now on it is the kernel's; and start `WSARecv`. That it says \
-                   WSA_IO_PENDING is its success. If it fails, the box is yours again. Return the address of the box.",
+            task: "Write `tie`: `CreateIoCompletionPort` again, with the socket as a handle, the port and the key. \
+                   Write `start_read`: put an OVERLAPPED and the buffer into a struct in a `Box`, the OVERLAPPED \
+                   first. Let go of the box with `Box::into_raw`, because from now on it belongs to the kernel. \
+                   Then start `WSARecv`: WSA_IO_PENDING means that it has begun, which is a success. If it fails, \
+                   the box is yours again. Return the address of the box.",
             check: lend::<Both::Port>,
         },
         Step {
             title: "Take the packet",
             chapters: &["ch06_iocp"],
-            task: "Write `next_packet` for a timeout of `None`: `GetQueuedCompletionStatus` sleeps until there is a packet. The \
-                   address in it is that of your box: `Box::from_raw` makes it yours again, with the buffer in it. It \
-                   is the very buffer that was lent, and `result` says how much of it was filled.",
+            task: "Write `next_packet` for a timeout of `None`: `GetQueuedCompletionStatus` sleeps until there is \
+                   a packet. The address in it is that of your box: `Box::from_raw` makes it yours again, with the \
+                   buffer in it. It is the very buffer that was lent, and `result` says how much of it was filled.",
             check: packet::<Both::Port>,
         },
         Step {
             title: "A timeout, and what FALSE means",
             chapters: &["ch06_iocp"],
-            task: "Now make `next_packet` respect its timeout. It is in milliseconds; round up, and beware: u32::MAX means for ever. When \
-                   the call returns FALSE, look at the address first. Null: the wait failed, and WAIT_TIMEOUT means `None`. Not \
-                   null: the wait went well and the operation failed; the packet has been taken out, and `result` is the error.",
+            task: "Now make `next_packet` respect its timeout. It is in milliseconds. Round up, and beware: \
+                   u32::MAX means for ever. When the call returns FALSE, look at the address first. If it is null, \
+                   the wait failed, and WAIT_TIMEOUT means `None`. If it is not null, the wait went well and the \
+                   operation failed: the packet has been taken out, and `result` is the error.",
             check: timeout::<Both::Port>,
         },
         Step {
             title: "Cancel",
             chapters: &["ch06_iocp"],
-            task: "Write `cancel`: `CancelIoEx` with the socket and the address of the operation. It is a wish. The box stays \
-                   the kernel's until its packet says that it is done, one way or the other. ERROR_NOT_FOUND says \
-                   that it had just ended: no error, the packet is on its way.",
+            task: "Write `cancel`: `CancelIoEx` with the socket and the address of the operation. It is only a \
+                   wish. The box stays the kernel's until its packet says that the operation is over, one way or \
+                   the other. ERROR_NOT_FOUND means that it had just ended: no error, the packet is on its way.",
             check: cancel::<Both::Port>,
         },
         Step {
             title: "A packet of your own",
             chapters: &["ch06_iocp", "ch10_threads"],
-            task: "Write `post`: `PostQueuedCompletionStatus` puts a packet in, here one with a key and a null address. In \
-                   `next_packet` it has no buffer. It is how a thread that sleeps at the port is woken.",
+            task: "Write `post`: `PostQueuedCompletionStatus` puts a packet in, here one with a key and a null \
+                   address. `next_packet` returns it without a buffer. This is how you wake a thread that sleeps \
+                   at the port.",
             check: own_packet::<Both::Port>,
         },
         Step {
             title: "Open AFD",
             chapters: &["ch07_afd"],
-            task: "The second half. Write `Afd::new`: open the driver with `NtCreateFile` (`\\Device\\Afd\\` and any name), make a \
-                   port as in step 1, and tie the driver's handle to it as you tied a socket in step 2. Write `driver_and_port`: \
-                   it lends both.",
+            task: "The second half begins. Write `Afd::new`: open a handle to the driver, the helper, with \
+                   `NtCreateFile` (`\\Device\\Afd\\` and any name). Make a port as in step 1, and tie the helper \
+                   to it as you tied a socket in step 2. Write `helper_and_port`, which lends both.",
             check: open::<Both::Queue>,
         },
         Step {
             title: "Ask about a socket",
             chapters: &["ch07_afd"],
-            task: "Write `register` for a source that is to be read, and `poll`. `register` lends the kernel a question: \
-                   `NtDeviceIoControlFile` with IOCTL_AFD_POLL, a status block and an AFD_POLL_INFO that live in a box until the \
-                   packet comes, and the address of the box as context. Ask for AFD_POLL_RECEIVE, and keep the token: \
-                   in the box for now. `poll` takes packets out until it has an event or its timeout has passed.",
+            task: "Write `register` for reading, and `poll`. `register` lends the kernel a question: \
+                   `NtDeviceIoControlFile` with IOCTL_AFD_POLL, a status block and an AFD_POLL_INFO in a box that \
+                   stays until the packet comes, and the address of the box as the context. (Chapter 7 calls such \
+                   a question a poll.) Ask for AFD_POLL_RECEIVE. For now, keep the token in the box as well. \
+                   `poll` takes packets out until it has an event or its timeout has passed.",
             check: ask::<Both::Queue>,
         },
         Step {
             title: "Ask again",
             chapters: &["ch07_afd", "ch09_modes"],
-            task: "A question is answered once: that is one-shot. `reregister` asks again. But `register` may find that the kernel \
-                   still has a question about this socket, and there must not be two. Keep a table by the number of \
-                   the socket: what is wanted, and which question is out. Call the old one off (`NtCancelIoFileEx`), and when its packet \
-                   comes, say nothing of it and ask what is wanted now.",
+            task: "A question is answered once, so one-shot needs no more work. `reregister` asks again. But \
+                   `register` may find that the kernel still has a question about this socket, and there must \
+                   never be two. Keep a table by the number of the socket: what is wanted, and which question is \
+                   pending. Cancel a pending one with `NtCancelIoFileEx`. When its packet comes, report nothing, \
+                   and ask what is wanted now.",
             check: ask_again::<Both::Queue>,
         },
         Step {
             title: "Level",
             chapters: &["ch07_afd", "ch09_modes"],
-            task: "In level mode every poll reports a source while it is ready. So `poll` begins by asking again for those \
-                   sources whose question was answered.",
+            task: "In level mode every poll reports a source as long as it is ready. So `poll` begins by asking \
+                   again about those sources whose question was answered.",
             check: level::<Both::Queue>,
         },
         Step {
             title: "Two directions, and the end of a stream",
             chapters: &["ch07_afd", "ch08_one_api", "ch11_hard_parts"],
-            task: "AFD_POLL_SEND is for writing. A reader asks for AFD_POLL_DISCONNECT and AFD_POLL_ACCEPT as well: the end of the stream \
-                   and a new connection are readable, and the first is `read_closed`. AFD_POLL_ABORT, AFD_POLL_CONNECT_FAIL and \
-                   AFD_POLL_LOCAL_CLOSE end a socket: ask for them always.",
+            task: "For writing, ask for AFD_POLL_SEND. For reading, ask for AFD_POLL_DISCONNECT and \
+                   AFD_POLL_ACCEPT as well: the end of the stream and a new connection both make a source \
+                   readable, and the first is `read_closed`. AFD_POLL_ABORT, AFD_POLL_CONNECT_FAIL and \
+                   AFD_POLL_LOCAL_CLOSE are the end of a socket: always ask for them.",
             check: directions::<Both::Queue>,
         },
         Step {
             title: "Deregister",
             chapters: &["ch07_afd"],
-            task: "Write `deregister`: nothing is wanted any more, and a question that is out is called off. Its packet comes all \
-                   the same, even an answer: no event may be made of it. A source that is not registered is \
-                   `ErrorKind::NotFound`.",
+            task: "Write `deregister`: nothing is wanted from now on, and a pending question is cancelled. Its \
+                   packet still comes, perhaps even with an answer: make no event of it. For a source that is not \
+                   registered, return `ErrorKind::NotFound`.",
             check: deregister::<Both::Queue>,
         },
         Step {
             title: "Wake it, and close the loop",
             chapters: &["ch10_threads"],
-            task: "Write `wake`: a packet of your own with a key of its own, which `poll` reports as the token WAKE. Many wakes \
-                   before one poll are to be one event: an `AtomicBool` remembers that there is a packet already. Write \
-                   `close_loop`: first the fact (an `AtomicBool` again), then a packet. `poll` looks at the fact before it sleeps and \
-                   after, and returns `ErrorKind::Interrupted`.",
+            task: "Write `wake`: a packet of your own with a key of its own, which `poll` reports as the token \
+                   WAKE. Many wakes before a poll become one event: an `AtomicBool` remembers that a packet is in \
+                   the port already. Write `close_loop`: first set the fact (another `AtomicBool`), then post a \
+                   packet. `poll` checks the fact before it sleeps and after, and returns \
+                   `ErrorKind::Interrupted`.",
             check: || {
                 checks::wake::<Both::Queue>(WAKE_LOOK)?;
                 checks::close_loop::<Both::Queue>()
@@ -130,16 +137,16 @@ pub fn all<Both: Halves>() -> Vec<Step> {
         Step {
             title: "A thousand sockets, and leaving",
             chapters: &["ch07_afd", "ch11_hard_parts"],
-            task: "More packets may wait than your array has room for; none may be lost. And when the queue is dropped while \
-                   questions are out? Nobody would ever take their packets. Write `Drop`: call them all off, take packets out until \
-                   every box is back, and only then let go of the port.",
+            task: "More packets may be waiting than your array has room for; none may be lost. And if the queue is \
+                   dropped while questions are pending, who takes their packets? Write `Drop`: cancel them all, \
+                   take packets out until every box is back, and only then let go of the port.",
             check: thousand::<Both::Queue>,
         },
         Step {
             title: "The delays",
             chapters: &["ch01_threads", "ch12_reactor_executor"],
-            task: "The book's own program on your queue: six requests, each answered after another delay, one thread that \
-                   waits for all of them. There is nothing to write any more. Watch it.",
+            task: "The book's own program on your queue: six requests, each answered after a different delay, and \
+                   one thread that waits for all of them. There is nothing left to write. Watch it.",
             check: delays::run::<Both::Queue>,
         },
     ]
@@ -200,8 +207,8 @@ fn lend<P: Port>() -> Outcome {
         "a socket is tied to the port",
         "`CreateIoCompletionPort` with the socket, the port and the key",
     );
-    if let Err(error) = port.associate(&socket, 10) {
-        return expected.but(format!("`associate` returned {}", describe(&error)));
+    if let Err(error) = port.tie(&socket, 10) {
+        return expected.but(format!("`tie` returned {}", describe(&error)));
     }
     let expected = expect(
         "`start_read` starts a read and returns at once, although there are no bytes yet",
@@ -210,7 +217,7 @@ fn lend<P: Port>() -> Outcome {
     let operation = start(&port, &socket, vec![0; 64], &expected)?;
     let expected = expect(
         "a packet in the port: 5 bytes, key 10, and the address of the operation that `start_read` returned",
-        "the key that `associate` gives, and the OVERLAPPED: the first field of a `#[repr(C)]` struct in a `Box` that was let go with `Box::into_raw`",
+        "the key that `tie` gives, and the OVERLAPPED: the first field of a `#[repr(C)]` struct in a `Box` that was let go with `Box::into_raw`",
     );
     peer.write_all(b"hello")?;
     match raw_packet(port.as_handle().as_raw_handle(), 1000) {
@@ -225,8 +232,8 @@ fn packet<P: Port>() -> Outcome {
     let port = P::new()?;
     let (first, mut first_peer) = pair()?;
     let (second, mut second_peer) = pair()?;
-    port.associate(&first, 10)?;
-    port.associate(&second, 20)?;
+    port.tie(&first, 10)?;
+    port.tie(&second, 20)?;
     let (first_buffer, second_buffer) = (vec![0; 64], vec![0; 64]);
     let lent = second_buffer.as_ptr();
     port.start_read(&first, first_buffer)?;
@@ -268,7 +275,7 @@ fn packet<P: Port>() -> Outcome {
 fn timeout<P: Port>() -> Outcome {
     let port = P::new()?;
     let (socket, mut peer) = pair()?;
-    port.associate(&socket, 10)?;
+    port.tie(&socket, 10)?;
     let times = [
         (A_MOMENT, "the unit is 1 ms; WAIT_TIMEOUT is no error"),
         (Duration::ZERO, "0 is at once, INFINITE is for ever"),
@@ -290,10 +297,7 @@ fn timeout<P: Port>() -> Outcome {
     }
     for (name, long) in [("49 days", Duration::from_millis(1 << 32)), ("`Duration::MAX`", Duration::MAX)] {
         let expected = expect(
-            format!(
-                "a timeout of {} is a long one: `next_packet` sleeps until bytes arrive 50 ms later",
-                name
-            ),
+            format!("a `next_packet` with a timeout of {} that sleeps until bytes arrive, 50 ms later", name),
             "what becomes of it in a `u32`: cut it, do not cast",
         );
         start(&port, &socket, vec![0; 64], &expected)?;
@@ -316,7 +320,7 @@ fn timeout<P: Port>() -> Outcome {
 
     // We close our own socket during the read: the operation fails, and its packet comes all the same.
     let (socket, _peer) = pair()?;
-    port.associate(&socket, 30)?;
+    port.tie(&socket, 30)?;
     let expected = expect(
         "a packet with the buffer and an error: the socket was closed during the read",
         "FALSE with an address: the operation failed, but its packet has been taken out and the box is yours",
@@ -334,7 +338,7 @@ fn timeout<P: Port>() -> Outcome {
 fn cancel<P: Port>() -> Outcome {
     let port = P::new()?;
     let (socket, mut peer) = pair()?;
-    port.associate(&socket, 10)?;
+    port.tie(&socket, 10)?;
     let look = "`CancelIoEx`: the socket as a handle, and the address of the OVERLAPPED";
     let expected = expect("`cancel` of a read that waits", look);
     let operation = start(&port, &socket, vec![0; 64], &expected)?;
@@ -392,11 +396,11 @@ fn open<Q: Queue>() -> Outcome {
     let expected =
         expect("a new queue: the driver is open", "`NtCreateFile`: the name, and the lengths in bytes");
     let queue = new::<Q>(&expected)?;
-    let (driver, port) = queue.driver_and_port();
-    let (driver, port) = (driver.as_raw_handle(), port.as_raw_handle());
+    let (helper, port) = queue.helper_and_port();
+    let (helper, port) = (helper.as_raw_handle(), port.as_raw_handle());
     let expected = expect(
         "the handle of AFD: it takes a question about a socket",
-        "what `driver_and_port` lends: first the driver, then the port",
+        "what `helper_and_port` lends: first the helper, then the port",
     );
     let (socket, mut peer) = pair()?;
     // They are never freed, so the kernel may keep them.
@@ -413,7 +417,7 @@ fn open<Q: Queue>() -> Outcome {
     // SAFETY: the kernel writes to both until the packet has been taken out, and they stay.
     let answer = unsafe {
         ffi::NtDeviceIoControlFile(
-            driver,
+            helper,
             ptr::null_mut(),
             ptr::null(),
             status.cast(),
@@ -430,7 +434,7 @@ fn open<Q: Queue>() -> Outcome {
     }
     let expected = expect(
         "the answer comes out of the port",
-        "`CreateIoCompletionPort`: the driver's handle has to be tied to the port",
+        "`CreateIoCompletionPort`: the helper has to be tied to the port",
     );
     peer.write_all(b"hello")?;
     match raw_packet(port, 1000) {
@@ -464,7 +468,7 @@ fn ask<Q: Queue>() -> Outcome {
         Err(error) => return expected.but(format!("the error \"{}\"", error)),
     }
     let expected = expect(
-        "a poll of 50 ms with nothing to report takes 50 ms",
+        "a poll of 50 ms, with nothing to report, that takes 50 ms",
         "the timeout of `GetQueuedCompletionStatusEx`; and one event for one answer",
     );
     quiet(&queue, A_MOMENT, &expected)?;
@@ -492,20 +496,22 @@ fn ask_again<Q: Queue>() -> Outcome {
     let (socket, mut peer) = pair()?;
     queue.register(source(&socket), 1, ONCE)?;
     peer.write_all(b"hello")?;
-    let expected = expect("a one-shot source is reported", "`register` and `poll`");
+    let expected = expect("an event: a one-shot source has unread bytes", "`register` and `poll`");
     one(&queue, Some(A_SECOND), 1, &expected)?;
     let expected =
-        expect("and not a second time, although its bytes are unread", "when you ask again: not by yourself");
+        expect("no second event, although the bytes are still unread", "when you ask again: not by yourself");
     quiet(&queue, A_MOMENT, &expected)?;
-    let expected = expect("after `reregister` it is reported again", "`reregister`: ask again");
+    let expected = expect("a new event after `reregister`", "`reregister`: ask again");
     reregister(&queue, &socket, 2, ONCE, &expected)?;
     one(&queue, Some(A_SECOND), 2, &expected)?;
 
     (&socket).read_exact(&mut [0; 5])?;
     let look =
-        "the table: one question for each socket. Call the old one off, and ask anew when its packet comes";
-    let expected =
-        expect("a question is out, and `register` replaces it: no event, because there are no bytes", look);
+        "the table: one question for each socket. cancel the old one, and ask anew when its packet comes";
+    let expected = expect(
+        "a question is pending, and `register` replaces it: no event, because there are no bytes",
+        look,
+    );
     register(&queue, &socket, 3, ONCE, &expected)?;
     register(&queue, &socket, 4, ONCE, &expected)?;
     quiet(&queue, A_MOMENT, &expected)?;
@@ -527,7 +533,7 @@ fn level<Q: Queue>() -> Outcome {
     queue.register(source(&socket), 1, READABLE)?;
     peer.write_all(b"hello")?;
     let expected = expect(
-        "level mode: a socket with unread bytes is reported by every poll",
+        "an event from every poll: in level mode, a socket has unread bytes",
         "`poll`: before it waits, it asks again for level sources whose question was answered",
     );
     for _ in 0..3 {
@@ -536,14 +542,12 @@ fn level<Q: Queue>() -> Outcome {
     (&socket).read_exact(&mut [0; 5])?;
     let expected = expect("silence: all bytes were read", "whether `events` was cleared");
     quiet(&queue, A_MOMENT, &expected)?;
-    let expected = expect(
-        "bytes arrive, and the source is reported again",
-        "the question that the silent poll sent: it is still out",
-    );
+    let expected =
+        expect("an event: bytes arrive", "the question that the silent poll sent: it is still pending");
     peer.write_all(b"hello")?;
     one(&queue, Some(A_SECOND), 1, &expected)?;
     let expected = expect(
-        "a source that was in level mode and is registered as one-shot is reported once",
+        "one event: a source that was in level mode is now one-shot",
         "the mode: `poll` asks again for level sources alone",
     );
     register(&queue, &socket, 2, ONCE, &expected)?;
@@ -554,7 +558,7 @@ fn level<Q: Queue>() -> Outcome {
 fn directions<Q: Queue>() -> Outcome {
     let queue = Q::new()?;
     let (socket, mut peer) = pair()?;
-    let expected = expect("writable alone: that was asked for, and there is room", "AFD_POLL_SEND");
+    let expected = expect("only writable: that was asked for, and there is room", "AFD_POLL_SEND");
     register(&queue, &socket, 1, WRITABLE, &expected)?;
     is(&queue, 1, [false, true, false], &expected)?;
     let expected = expect(
@@ -566,8 +570,8 @@ fn directions<Q: Queue>() -> Outcome {
     register(&queue, &socket, 2, BOTH, &expected)?;
     is(&queue, 2, [true, true, false], &expected)?;
     let expected = expect(
-        "readable alone: writable was asked for before, and is not any more",
-        "the question that is out: it is replaced",
+        "only readable: writable was asked for before, and no longer is",
+        "the pending question: it has to be replaced",
     );
     register(&queue, &socket, 3, READABLE, &expected)?;
     is(&queue, 3, [true, false, false], &expected)?;
@@ -597,7 +601,7 @@ fn directions<Q: Queue>() -> Outcome {
     }
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let expected = expect(
-        "a listener with a connection to accept is readable",
+        "only readable: the listener has a connection to accept",
         "AFD_POLL_ACCEPT: ask for it, and look for it",
     );
     if let Err(error) = queue.register(source(&listener), 6, ONCE) {
@@ -610,8 +614,8 @@ fn directions<Q: Queue>() -> Outcome {
 fn deregister<Q: Queue>() -> Outcome {
     let queue = Q::new()?;
     let (socket, mut peer) = pair()?;
-    let look = "`deregister`: nothing is wanted any more; no event is made of a packet that still comes";
-    let expected = expect("`deregister` of a source whose question is out", look);
+    let look = "`deregister`: nothing is wanted any more; make no event of a packet that still comes";
+    let expected = expect("`deregister` of a source whose question is pending", look);
     queue.register(source(&socket), 3, READABLE)?;
     end(&queue, &socket, &expected)?;
     let expected = expect("silence, although bytes arrive: token 3 was deregistered", look);
@@ -629,7 +633,7 @@ fn deregister<Q: Queue>() -> Outcome {
     quiet(&queue, A_MOMENT, &expected)?;
     let expected = expect(
         "`NotFound` from a second `deregister`",
-        "the table: what was deregistered is not wanted any more",
+        "the table: what was deregistered is no longer wanted",
     );
     match queue.deregister(source(&socket)) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -637,7 +641,7 @@ fn deregister<Q: Queue>() -> Outcome {
         Ok(()) => return expected.but("`Ok`"),
     }
     let expected = expect(
-        "a source can be deregistered and registered at once: token 7, and not token 6",
+        "token 7, and not token 6: the source was deregistered and registered again at once",
         "the packet of the old question, which is still to come: ask anew then",
     );
     queue.register(source(&socket), 6, ONCE)?;
@@ -662,8 +666,8 @@ fn thousand<Q: Queue>() -> Outcome {
         register(&queue, socket, token, ONCE, &expected)?;
     }
     let expected = expect(
-        "a queue that is dropped while 200 questions are out gives back all their memory",
-        "`Drop`: call them off, then take packets out until every box is back",
+        "a queue that is dropped while 200 questions are pending gives back all their memory",
+        "`Drop`: cancel them, then take packets out until every box is back",
     );
     drop(queue);
     let kept = LIVE.load(Ordering::Acquire).saturating_sub(before);
