@@ -45,7 +45,7 @@
 //! | [`Poll::new`] | `epoll_create1` | `kqueue` | `CreateIoCompletionPort` |
 //! | [`Registrator::register`] | `epoll_ctl` | `kevent` | `NtDeviceIoControlFile(IOCTL_AFD_POLL)` |
 //! | [`Poll::poll`] | `epoll_wait` | `kevent` | `GetQueuedCompletionStatusEx` |
-//! | [`Waker::wake`] | `write` to an eventfd | `kevent` with `NOTE_TRIGGER` | `PostQueuedCompletionStatus` |
+//! | [`Waker::wake`] | `epoll_ctl` of a pipe that is always ready | `kevent` with `NOTE_TRIGGER` | `PostQueuedCompletionStatus` |
 //! | [`TcpListener::accept`] | `accept4` | `accept4`; on Apple's systems `accept` and `fcntl` | `accept` and `SetHandleInformation` |
 //! | closing a source | leaves the queue by itself, with its last duplicate | leaves the queue by itself | ends its poll |
 //! | how it works | [epoll](guide::ch04_epoll) | [kqueue](guide::ch05_kqueue) | [IOCP](guide::ch06_iocp), [AFD](guide::ch07_afd) |
@@ -145,6 +145,10 @@ mod trace;
 #[cfg(unix)]
 mod unix;
 mod wait;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod waker;
+
+use wait::Timeout;
 
 pub use net::{TcpListener, TcpStream, UdpSocket};
 #[cfg(unix)]
@@ -236,8 +240,12 @@ impl Poll {
     /// On Windows a source registered just before may need a moment longer than a poll with a timeout of 0 gives it.
     #[inline(always)] // A few instructions around the call of the kernel: see `wait`.
     pub fn poll(&mut self, events: &mut Events, timeout_ms: Option<i32>) -> io::Result<usize> {
-        let timeout = timeout_ms.map(|ms| Duration::from_millis(ms.max(0) as u64));
-        self.selector.select(events, timeout)?;
+        // What is known of the timeout in each arm saves instructions there.
+        match timeout_ms {
+            Some(millis) if millis > 0 => self.selector.wait(events, Timeout::Millis(millis))?,
+            Some(_) => self.selector.wait(events, Timeout::Millis(0))?,
+            None => self.selector.wait(events, Timeout::Millis(-1))?,
+        }
         Ok(events.len())
     }
 

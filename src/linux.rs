@@ -10,13 +10,16 @@
 //! We remember nothing of this ourselves. The kernel keeps the token, and writes its records straight into the caller's
 //! [`Events`]; a registration costs no memory here, and a poll is one system call.
 //!
-//! To end a wait from outside, something watched must become ready. An eventfd is made for that: a counter in the
-//! kernel that is readable once somebody has written to it. The queue has one for closing, and each [`Waker`] has its
-//! own, registered under the waker's token like any other source.
+//! To end a wait from outside, something watched must become ready. The queue has a bell for that: the end to write to of a
+//! pipe that nobody uses, so it is ready at any time. At first it is watched for nothing, and silent. To ring is to ask for
+//! readiness, by `EPOLL_CTL_MOD` in edge mode: the kernel looks, finds it ready and reports it, once. (An eventfd is the usual
+//! bell, but it has no condition of its own. By `EPOLLWRNORM`, which no source is watched for, we tell the bell's record from
+//! all others, and every token is left to the user.)
 
 use crate::trace;
 use crate::unix::{check, pipe2};
-use crate::wait::wait;
+use crate::wait::{millis, room, wait, Kernel, Timeout};
+use crate::waker::Wakes;
 use crate::{closed, not_registered, Events, Interests, Token};
 use std::fmt;
 use std::io;
@@ -25,127 +28,111 @@ use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::raw::c_int;
 use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use crate::unix::pipe::{pipe, ReadEnd, WriteEnd};
 pub use crate::unix::Source;
 pub(crate) use crate::unix::{accept, connect, send_vectored, Edge};
+pub use crate::waker::Waker;
 pub(crate) use std::os::unix::io::OwnedFd as Owned;
 
 /// The most records the kernel fills in one call: it counts their bytes in an `int`.
 const MAX_EVENTS: usize = i32::MAX as usize / size_of::<ffi::epoll_event>();
 
-/// Set once the kernel turns out to have no `epoll_pwait2`: it is older than 5.11, or a sandbox forbids the call.
-/// Android's sandbox may answer with a deadly signal, so there we don't try.
-static NO_PWAIT2: AtomicBool = AtomicBool::new(cfg!(target_os = "android"));
+/// The condition that the bell is told by: no source is watched for it.
+const BELL: u32 = ffi::EPOLLWRNORM;
+
+/// Set once the kernel turned out to have no `epoll_pwait2`: before Linux 5.11, or forbidden by a sandbox. That of Android and
+/// OpenHarmony may answer with a deadly signal, so there it is not tried.
+static NO_PWAIT2: AtomicBool = AtomicBool::new(cfg!(any(target_os = "android", target_env = "ohos")));
 
 /// What the selector, its registrators and its wakers share.
 pub(crate) struct Queue {
     epoll: OwnedFd,
-    /// Readable once the queue is closed.
-    close_bell: Bell,
-    /// Set once, by `close_loop` or by the end of the selector; looked at by everybody.
-    closed: AtomicBool,
-    /// What the end of a wait looks at: `WOKE`, `RETIRED`, and above them the number of the round, which is the time from
-    /// one wait that was woken to the next. A wake sets `WOKE`, the wait that ends begins a new round.
-    round: AtomicUsize,
-    retired: Mutex<Retired>,
-}
-
-/// Somebody woke in this round; more wakes of the same waker change nothing.
-const WOKE: usize = 1;
-/// There are retired bells.
-const RETIRED: usize = 2;
-const ONE_ROUND: usize = 4;
-
-/// Bells of wakers that are gone. Closing a bell takes its undelivered event away, so each stays until a wait that
-/// began later has handed out everything there was.
-#[derive(Debug, Default)]
-struct Retired {
-    bells: Vec<Bell>,
-    /// How many of them were here when the last wait ended, and so before this one began.
-    waited_for: usize,
+    /// The number that the calls are given: the descriptor's, and -1 once the queue is closed. Such a call does nothing and
+    /// waits for nothing, it is an error at once.
+    number: AtomicI32,
+    /// A pipe: the end to read from and the one to write to, which is watched.
+    bell: [OwnedFd; 2],
+    pub(crate) wakes: Wakes,
 }
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("epoll", &self.epoll)
-            .field("closed", &self.closed)
+            .field("closed", &self.wakes.is_closed())
             .finish_non_exhaustive()
     }
 }
 
 impl Queue {
-    #[inline]
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    fn retired(&self) -> MutexGuard<'_, Retired> {
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Deals with what others have left for the end of a wait: a wake, or a dropped waker.
-    #[cold]
-    fn end_round(&self, events: &Events) {
-        let round = self.round.load(Ordering::Relaxed);
-        if round & WOKE != 0 {
-            // The wakes of this round are in `events` or still in the kernel. A wake from here on must write again.
-            self.round.fetch_add(ONE_ROUND - WOKE, Ordering::AcqRel);
-        }
-        if round & RETIRED != 0 {
-            let mut retired = self.retired();
-            if events.len() < events.capacity() || !self.has_more() {
-                let waited_for = retired.waited_for;
-                retired.bells.drain(..waited_for);
-            }
-            retired.waited_for = retired.bells.len();
-            if retired.bells.is_empty() {
-                self.round.fetch_and(!RETIRED, Ordering::Relaxed);
-            }
-        }
-    }
-
     /// Adds, changes or removes (`op`) one entry of the first list.
-    #[inline]
-    fn control(&self, op: c_int, source: BorrowedFd<'_>, mut event: ffi::epoll_event) -> io::Result<()> {
-        let (epoll, fd) = (self.epoll.as_raw_fd(), source.as_raw_fd());
-        // SAFETY: `event` is initialized and outlives the call, which copies it.
-        let ret = unsafe { ffi::epoll_ctl(epoll, op, fd, &mut event) };
-        let op = trace::operation(op);
-        match check(ret, format_args!("epoll_ctl({epoll}, {op}, {fd}, {event:?})")) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_registered()),
-            Err(error) => Err(error),
+    #[inline(always)]
+    fn edit(&self, op: c_int, source: BorrowedFd<'_>, event: ffi::epoll_event) -> io::Result<()> {
+        control(self.number(), op, source, event).map_err(|error| self.failure(error))
+    }
+
+    #[inline(always)]
+    fn number(&self) -> c_int {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// What a call that failed says to the user.
+    #[cold]
+    #[inline(never)]
+    fn failure(&self, error: io::Error) -> io::Error {
+        match error.kind() {
+            _ if self.wakes.is_closed() => closed(),
+            io::ErrorKind::NotFound => not_registered(),
+            _ => error,
         }
     }
 
-    /// Waits once, at most `timeout`, and lets the kernel write what is ready into the empty `events`.
-    #[inline(always)]
-    fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let room = events.capacity().min(MAX_EVENTS) as c_int;
-        // An `Event` is an `epoll_event`, laid out alike.
-        let buffer = events.as_mut_ptr().cast();
-        let ready = match timeout {
-            Some(timeout) if !is_whole_millis(timeout) => self.wait_fine(buffer, room, timeout),
-            _ => self.wait_millis(buffer, room, timeout),
-        }?;
+    /// Takes the bell out of a batch of events, and adds what the wakers have to say.
+    #[cold]
+    fn hear(&self, events: &mut Events, ready: usize) -> io::Result<()> {
         // SAFETY: the kernel has initialized the first `ready` records, and `ready` is at most the capacity.
-        unsafe { events.set_len(ready as usize) };
+        unsafe { events.set_len(ready) };
+        if self.wakes.is_closed() {
+            return Err(closed());
+        }
+        let bell = events.iter().position(|event| event.has(BELL));
+        if let Some(bell) = bell {
+            events.remove(bell);
+            self.wakes.silence();
+        }
+        let readable =
+            |token| Event { record: ffi::epoll_event { events: ffi::EPOLLIN, data: token as u64 } };
+        if self.wakes.deliver(events, readable) && self.ring().is_err() {
+            // Never seen. What is in hand matters more: the rest comes with the next ring.
+            self.wakes.silence();
+        }
+        if bell.is_some() && events.is_empty() {
+            // It was for wakes that came with an earlier batch. There may be more behind it.
+            return (&mut &*self).wait_once(events, Timeout::Millis(0));
+        }
         Ok(())
     }
 
+    /// Ends the current wait, or the next one. Never blocks.
+    pub(crate) fn ring(&self) -> io::Result<()> {
+        let once = ffi::epoll_event { events: BELL | ffi::EPOLLET, data: 0 };
+        control(self.epoll.as_raw_fd(), ffi::EPOLL_CTL_MOD, self.bell[1].as_fd(), once)
+    }
+
+    /// Returns whether it was closed already.
+    fn close(&self) -> bool {
+        let was_closed = self.wakes.close();
+        self.number.store(-1, Ordering::Release);
+        was_closed
+    }
+
     #[inline(always)]
-    fn wait_millis(
-        &self,
-        buffer: *mut ffi::epoll_event,
-        room: c_int,
-        timeout: Option<Duration>,
-    ) -> io::Result<c_int> {
-        let (epoll, timeout) = (self.epoll.as_raw_fd(), millis(timeout));
+    fn wait_millis(&self, buffer: *mut ffi::epoll_event, room: c_int, timeout: c_int) -> io::Result<c_int> {
+        let epoll = self.number();
         let slept = trace::Slept::begin();
         // SAFETY: `buffer` has room for `room` records, and the kernel writes at most that many.
         let ready = unsafe { ffi::epoll_wait(epoll, buffer, room, timeout) };
@@ -154,23 +141,16 @@ impl Queue {
         check(ready, format_args!("{slept}epoll_wait({epoll}, {records:?}, {room}, {timeout})"))
     }
 
-    /// Whether there are events that the last wait did not hand out: an epoll instance is itself readable then.
-    #[cold]
-    fn has_more(&self) -> bool {
-        let epoll = self.epoll.as_raw_fd();
-        let mut question = ffi::pollfd { fd: epoll, events: ffi::POLLIN, revents: 0 };
-        // SAFETY: the kernel reads and writes one record, which outlives the call.
-        let ready = unsafe { ffi::poll(&mut question, 1, 0) };
-        let ready = check(ready, format_args!("poll([{{{epoll}, POLLIN}}], 1, 0)"));
-        // If the call fails, there may be some.
-        !matches!(ready, Ok(0))
-    }
-
     /// Waits in nanoseconds where the kernel can, else rounds up.
     #[cold]
-    fn wait_fine(&self, buffer: *mut ffi::epoll_event, room: c_int, timeout: Duration) -> io::Result<c_int> {
+    fn wait_exactly(
+        &self,
+        buffer: *mut ffi::epoll_event,
+        room: c_int,
+        timeout: Duration,
+    ) -> io::Result<c_int> {
         if !NO_PWAIT2.load(Ordering::Relaxed) {
-            let epoll = self.epoll.as_raw_fd();
+            let epoll = self.number();
             let limit = ffi::timespec {
                 tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: timeout.subsec_nanos().into(),
@@ -195,33 +175,45 @@ impl Queue {
                 result => return result,
             }
         }
-        self.wait_millis(buffer, room, Some(timeout))
+        self.wait_millis(buffer, room, millis(timeout))
+    }
+}
+
+#[inline(always)]
+fn control(epoll: c_int, op: c_int, source: BorrowedFd<'_>, mut event: ffi::epoll_event) -> io::Result<()> {
+    let fd = source.as_raw_fd();
+    // SAFETY: `event` is initialized and outlives the call, which copies it.
+    let ret = unsafe { ffi::epoll_ctl(epoll, op, fd, &mut event) };
+    let op = trace::operation(op);
+    check(ret, format_args!("epoll_ctl({epoll}, {op}, {fd}, {event:?})")).map(drop)
+}
+
+impl Kernel for &Queue {
+    #[inline(always)]
+    fn wait_once(&mut self, events: &mut Events, timeout: Timeout) -> io::Result<()> {
+        let room = room(events, MAX_EVENTS) as c_int;
+        // An `Event` is an `epoll_event`, laid out alike.
+        let buffer = events.as_mut_ptr().cast();
+        let ready = match timeout {
+            Timeout::Millis(millis) => self.wait_millis(buffer, room, millis),
+            Timeout::Exactly(timeout) => self.wait_exactly(buffer, room, timeout),
+        };
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(error) => return Err(self.failure(error)),
+        };
+        if self.wakes.are_news() {
+            return self.hear(events, ready as usize);
+        }
+        // SAFETY: the kernel has initialized the first `ready` records, and `ready` is at most the capacity.
+        unsafe { events.set_len(ready as usize) };
+        Ok(())
     }
 }
 
 /// Whether the kernel does not have a call, or a sandbox forbids it.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ffi::ENOSYS | ffi::EPERM))
-}
-
-#[inline]
-fn is_whole_millis(timeout: Duration) -> bool {
-    timeout.subsec_nanos() % 1_000_000 == 0
-}
-
-/// A timeout for `epoll_wait`: rounded up, because a wait must not end early; cut to what fits, because the caller
-/// waits again.
-#[inline]
-fn millis(timeout: Option<Duration>) -> c_int {
-    match timeout {
-        None => -1,
-        Some(timeout) => {
-            let longest = c_int::MAX as u64;
-            let seconds = timeout.as_secs().min(longest);
-            let up = (timeout.subsec_nanos() + 999_999) / 1_000_000;
-            (seconds * 1000 + u64::from(up)).min(longest) as c_int
-        }
-    }
 }
 
 /// The queue itself, seen from the thread that waits. [`Poll`](crate::Poll) drives it.
@@ -242,16 +234,9 @@ impl Selector {
         let fd = check(fd, format_args!("epoll_create1(EPOLL_CLOEXEC)"))?;
         // SAFETY: the descriptor was just made and nobody else knows it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
-        let queue = Queue {
-            epoll,
-            close_bell: Bell::new()?,
-            closed: AtomicBool::new(false),
-            round: AtomicUsize::new(0),
-            retired: Mutex::default(),
-        };
-        // Level-triggered and never silenced: a closed queue lets nobody sleep.
-        let event = ffi::epoll_event { events: ffi::EPOLLIN, data: 0 };
-        queue.control(ffi::EPOLL_CTL_ADD, queue.close_bell.watched.as_fd(), event)?;
+        let queue = Queue { number: AtomicI32::new(fd), epoll, bell: pipe2()?, wakes: Wakes::default() };
+        let silent = ffi::epoll_event { events: ffi::EPOLLET, data: 0 };
+        control(fd, ffi::EPOLL_CTL_ADD, queue.bell[1].as_fd(), silent)?;
         Ok(Selector { queue: Arc::new(queue) })
     }
 
@@ -263,14 +248,13 @@ impl Selector {
     /// error. `events` is empty then.
     #[inline(always)]
     pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let queue = &*self.queue;
-        wait(events, timeout, &queue.closed, |events, timeout| {
-            queue.wait(events, timeout)?;
-            if queue.round.load(Ordering::Relaxed) & (WOKE | RETIRED) != 0 {
-                queue.end_round(events);
-            }
-            Ok(())
-        })
+        self.wait(events, timeout.into())
+    }
+
+    /// The same with any kind of timeout.
+    #[inline(always)]
+    pub(crate) fn wait(&mut self, events: &mut Events, timeout: Timeout) -> io::Result<()> {
+        wait(&*self.queue, events, timeout)
     }
 
     /// A handle that registers sources from any thread.
@@ -282,8 +266,7 @@ impl Selector {
 impl Drop for Selector {
     /// The loop has ended, and the remaining registrators and wakers must know.
     fn drop(&mut self) {
-        self.queue.closed.store(true, Ordering::Release);
-        self.queue.retired().bells.clear();
+        self.queue.close();
     }
 }
 
@@ -379,11 +362,8 @@ impl Registrator {
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
     #[inline]
     pub fn deregister(&self, source: &(impl Source + ?Sized)) -> io::Result<()> {
-        if self.queue.is_closed() {
-            return Err(closed());
-        }
         let ignored = ffi::epoll_event { events: 0, data: 0 };
-        self.queue.control(ffi::EPOLL_CTL_DEL, source.as_fd(), ignored)
+        self.queue.edit(ffi::EPOLL_CTL_DEL, source.as_fd(), ignored)
     }
 
     /// Ends the loop, from any thread: the current poll and every later one return
@@ -391,33 +371,45 @@ impl Registrator {
     ///
     /// # Errors
     ///
-    /// [`Interrupted`](io::ErrorKind::Interrupted): the queue is already closed.
+    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is already closed.
+    /// * The system's error, in the rare case that it cannot signal. The queue is closed all the same, but a poll that is
+    ///   asleep may not know it yet.
     pub fn close_loop(&self) -> io::Result<()> {
-        if self.queue.closed.swap(true, Ordering::AcqRel) {
-            return Err(closed());
+        let was_closed = self.queue.close();
+        // Also the second time, for the first may have failed.
+        let rang = self.queue.ring();
+        if was_closed {
+            Err(closed())
+        } else {
+            rang
         }
-        let rang = self.queue.close_bell.ring();
-        if rang.is_err() {
-            // A poll learns of the end by the bell alone. Without it the loop is open, and can be closed again.
-            self.queue.closed.store(false, Ordering::Release);
-        }
-        rang
     }
 
-    #[inline]
+    #[inline(always)]
     fn watch(&self, op: c_int, source: BorrowedFd<'_>, token: Token, interests: Interests) -> io::Result<()> {
-        interests.check()?;
-        if self.queue.is_closed() {
-            return Err(closed());
+        let events = MASKS[usize::from(interests.0)];
+        if events == 0 {
+            // It says what is wrong.
+            return interests.check();
         }
-        let event = ffi::epoll_event { events: mask(interests), data: token as u64 };
-        self.queue.control(op, source, event)
+        self.queue.edit(op, source, ffi::epoll_event { events, data: token as u64 })
     }
 }
 
-/// What we ask the kernel to report. It reports errors and hang-ups unasked.
-#[inline]
-fn mask(interests: Interests) -> u32 {
+/// What the kernel shall report, by the byte of an [`Interests`]; 0 where that makes no sense. (There are but sixteen. With room
+/// for every byte there is no other to be checked for.)
+const MASKS: [u32; 256] = {
+    let mut masks = [0; 256];
+    let mut bits = 0;
+    while bits < masks.len() {
+        masks[bits] = mask(Interests(bits as u8));
+        bits += 1;
+    }
+    masks
+};
+
+/// Errors and hang-ups the kernel reports unasked.
+const fn mask(interests: Interests) -> u32 {
     let mut mask = 0;
     if interests.is_readable() {
         // RDHUP, the peer's half-close, only for readers: a writer has nothing to do about it.
@@ -426,12 +418,13 @@ fn mask(interests: Interests) -> u32 {
     if interests.is_writable() {
         mask |= ffi::EPOLLOUT | ffi::EPOLLWRBAND;
     }
-    if interests.is_edge() {
-        mask |= ffi::EPOLLET;
-    } else if interests.is_oneshot() {
-        mask |= ffi::EPOLLONESHOT;
+    match (interests.is_level(), interests.is_edge()) {
+        _ if mask == 0 => 0,
+        (true, true) => 0,
+        (true, false) => mask,
+        (false, true) => mask | ffi::EPOLLET,
+        (false, false) => mask | ffi::EPOLLONESHOT,
     }
-    mask
 }
 
 /// What a poll reports about one source: its token, and what it is ready for.
@@ -501,172 +494,6 @@ impl Event {
     }
 }
 
-/// Ends a wait from another thread, with an event of its own: readable, under its token.
-///
-/// All wakes between two polls come as one event. None is lost, even if the waker is dropped before the poll. A clone
-/// is another handle to the same waker.
-///
-/// # Examples
-///
-/// ```
-/// use minimio::{Events, Poll, Waker};
-///
-/// # fn main() -> std::io::Result<()> {
-/// let mut poll = Poll::new()?;
-/// let waker = Waker::new(poll.registry(), 7)?;
-/// std::thread::spawn(move || waker.wake());
-///
-/// let mut events = Events::new();
-/// poll.poll(&mut events, None)?;
-/// assert!(events[0].id() == 7 && events[0].is_readable());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct Waker {
-    inner: Arc<WakerInner>,
-}
-
-#[derive(Debug)]
-struct WakerInner {
-    queue: Arc<Queue>,
-    /// `None` only while it is being dropped.
-    bell: Option<Bell>,
-    /// The round, with `WOKE`, of the last wake that rang. 0 is none.
-    rang_in: AtomicUsize,
-}
-
-impl Waker {
-    /// Creates a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
-    ///
-    /// # Errors
-    ///
-    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * The system's error if it has no room for another one (on Linux a waker is a descriptor).
-    pub fn new(registrator: &impl AsRef<Registrator>, token: Token) -> io::Result<Waker> {
-        let queue = Arc::clone(&registrator.as_ref().queue);
-        if queue.is_closed() {
-            return Err(closed());
-        }
-        let bell = Bell::new()?;
-        // An edge for each write: the bell need not be silenced, so it is never read.
-        let event = ffi::epoll_event { events: ffi::EPOLLIN | ffi::EPOLLET, data: token as u64 };
-        queue.control(ffi::EPOLL_CTL_ADD, bell.watched.as_fd(), event)?;
-        let inner = WakerInner { queue, bell: Some(bell), rang_in: AtomicUsize::new(0) };
-        Ok(Waker { inner: Arc::new(inner) })
-    }
-
-    /// Makes the current or the next poll deliver this waker's event. Never blocks.
-    ///
-    /// Once the queue is closed there is nobody left to wake, and this returns `Ok`.
-    ///
-    /// # Errors
-    ///
-    /// The system's error, in the rare case that it cannot signal.
-    ///
-    /// # Platform notes
-    ///
-    /// On Unix you may call it from a signal handler.
-    #[inline]
-    pub fn wake(&self) -> io::Result<()> {
-        let WakerInner { queue, bell, rang_in } = &*self.inner;
-        // This writes even where it changes nothing: so the call stands before or after the one that ends the round, and
-        // whatever the caller did before it is seen by the thread that it wakes.
-        let round = queue.round.fetch_or(WOKE, Ordering::AcqRel) & !RETIRED | WOKE;
-        if rang_in.load(Ordering::Acquire) == round || queue.is_closed() {
-            return Ok(());
-        }
-        bell.as_ref().map_or(Ok(()), Bell::ring)?;
-        // Only now: a wake that sees this returns without ringing, and a poll that does not wait must find the event.
-        rang_in.store(round, Ordering::Release);
-        Ok(())
-    }
-}
-
-impl Drop for WakerInner {
-    fn drop(&mut self) {
-        // A bell that never rang owes nobody an event, and once nobody polls, no bell does: close it at once.
-        if *self.rang_in.get_mut() == 0 || self.queue.is_closed() {
-            return;
-        }
-        if let Some(bell) = self.bell.take() {
-            let mut retired = self.queue.retired();
-            retired.bells.push(bell);
-            self.queue.round.fetch_or(RETIRED, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Something to watch that others can make readable: an eventfd, or a pipe where there is none.
-#[derive(Debug)]
-struct Bell {
-    watched: OwnedFd,
-    /// The end to write to, if it is another one.
-    pipe: Option<OwnedFd>,
-}
-
-impl Bell {
-    fn new() -> io::Result<Bell> {
-        // SAFETY: the call takes no memory.
-        let fd = unsafe { ffi::eventfd(0, ffi::EFD_CLOEXEC | ffi::EFD_NONBLOCK) };
-        match check(fd, format_args!("eventfd2(0, EFD_CLOEXEC|EFD_NONBLOCK)")) {
-            Ok(fd) => {
-                // SAFETY: the descriptor was just made and nobody else knows it.
-                let watched = unsafe { OwnedFd::from_raw_fd(fd) };
-                Ok(Bell { watched, pipe: None })
-            }
-            Err(error) if is_missing(&error) => Bell::pipe(),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// For kernels without eventfd and sandboxes that forbid it.
-    fn pipe() -> io::Result<Bell> {
-        let [watched, pipe] = pipe2()?;
-        Ok(Bell { watched, pipe: Some(pipe) })
-    }
-
-    #[inline]
-    fn ring(&self) -> io::Result<()> {
-        if self.pipe.is_some() {
-            // Some kernels tell only of a pipe that was empty before.
-            self.read()?;
-        }
-        loop {
-            match self.write() {
-                // The counter is full. Empty it; nobody needs what is in it, only the next edge.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.read()?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-
-    #[inline]
-    fn write(&self) -> io::Result<()> {
-        let fd = self.pipe.as_ref().unwrap_or(&self.watched).as_raw_fd();
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: the kernel reads the 8 bytes of `one`.
-        let written = unsafe { ffi::write(fd, one.as_ptr().cast(), one.len()) };
-        check(written as c_int, format_args!("write({}, 1, 8)", fd)).map(drop)
-    }
-
-    #[cold]
-    fn read(&self) -> io::Result<()> {
-        let fd = self.watched.as_raw_fd();
-        let mut buffer = [0u8; 4096];
-        // SAFETY: the kernel writes at most the length of `buffer` into it.
-        let read = unsafe { ffi::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
-        match check(read as c_int, format_args!("read({}, [..], {})", fd, buffer.len())) {
-            // Another thread was quicker.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            // A signal; the write that follows will tell.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            result => result.map(drop),
-        }
-    }
-}
-
 /// Whether the system was told to raise no `SIGPIPE` for this pipe: it cannot be told.
 pub(crate) fn silence_pipe(_writer: &OwnedFd) -> io::Result<bool> {
     Ok(false)
@@ -703,7 +530,7 @@ impl From<SocketAddrV6> for ffi::sockaddr_in6 {
 #[allow(non_camel_case_types, non_upper_case_globals)]
 pub(crate) mod ffi {
     use std::mem::{align_of, size_of};
-    use std::os::raw::{c_int, c_long, c_short, c_uint, c_ulong, c_void};
+    use std::os::raw::{c_int, c_long, c_void};
 
     pub type socklen_t = u32;
 
@@ -712,6 +539,7 @@ pub(crate) mod ffi {
     pub const EPOLLOUT: u32 = 0x4;
     pub const EPOLLERR: u32 = 0x8;
     pub const EPOLLHUP: u32 = 0x10;
+    pub const EPOLLWRNORM: u32 = 0x100;
     pub const EPOLLWRBAND: u32 = 0x200;
     pub const EPOLLRDHUP: u32 = 0x2000;
     pub const EPOLLONESHOT: u32 = 1 << 30;
@@ -754,8 +582,6 @@ pub(crate) mod ffi {
     pub const O_NONBLOCK: c_int = number(0x800, 0x80, 0x4000);
     pub const O_CLOEXEC: c_int = number(0x8_0000, 0x8_0000, 0x40_0000);
     pub const EPOLL_CLOEXEC: c_int = O_CLOEXEC;
-    pub const EFD_NONBLOCK: c_int = O_NONBLOCK;
-    pub const EFD_CLOEXEC: c_int = O_CLOEXEC;
     pub const SOCK_NONBLOCK: c_int = O_NONBLOCK;
     pub const SOCK_CLOEXEC: c_int = O_CLOEXEC;
     pub const SOCK_STREAM: c_int = number(1, 2, 1);
@@ -787,16 +613,6 @@ pub(crate) mod ffi {
         size_of::<epoll_event>()
             == if cfg!(target_arch = "x86_64") || align_of::<u64>() < 8 { 12 } else { 16 }
     );
-
-    pub const POLLIN: c_short = 1;
-
-    /// What to ask `poll` about one descriptor, and its answer.
-    #[repr(C)]
-    pub struct pollfd {
-        pub fd: c_int,
-        pub events: c_short,
-        pub revents: c_short,
-    }
 
     /// The kernel's `__kernel_timespec`, of 64-bit fields on every processor.
     #[repr(C)]
@@ -854,17 +670,9 @@ pub(crate) mod ffi {
         /// <https://man7.org/linux/man-pages/man2/epoll_wait.2.html>
         pub fn epoll_wait(epfd: c_int, events: *mut epoll_event, maxevents: c_int, timeout: c_int) -> c_int;
 
-        /// Asks which descriptors are ready, now if `timeout` is 0. Returns how many, -1 with `errno` on failure.
-        /// <https://man7.org/linux/man-pages/man2/poll.2.html>
-        pub fn poll(fds: *mut pollfd, nfds: c_ulong, timeout: c_int) -> c_int;
-
         /// Any system call by its number: `epoll_pwait2` is younger than some C libraries. Returns what the call returns,
         /// -1 with `errno` on failure. <https://man7.org/linux/man-pages/man2/syscall.2.html>
         pub fn syscall(number: c_long, ...) -> c_long;
-
-        /// Makes a counter that is readable while it is not 0. Returns its descriptor, -1 with `errno` on failure.
-        /// <https://man7.org/linux/man-pages/man2/eventfd.2.html>
-        pub fn eventfd(initval: c_uint, flags: c_int) -> c_int;
 
         /// Makes a pipe: `fds[0]` to read, `fds[1]` to write. Returns 0, -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/pipe.2.html>
@@ -873,14 +681,6 @@ pub(crate) mod ffi {
         /// Asks or sets something about a descriptor. Returns a value that depends on `command`, -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/fcntl.2.html>
         pub fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
-
-        /// Returns how many bytes were read, -1 with `errno` on failure.
-        /// <https://man7.org/linux/man-pages/man2/read.2.html>
-        pub fn read(fd: c_int, buf: *mut c_void, count: usize) -> isize;
-
-        /// Returns how many bytes were written, -1 with `errno` on failure.
-        /// <https://man7.org/linux/man-pages/man2/write.2.html>
-        pub fn write(fd: c_int, buf: *const c_void, count: usize) -> isize;
 
         /// Makes a socket. Returns its descriptor, -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/socket.2.html>
@@ -897,79 +697,5 @@ pub(crate) mod ffi {
         /// Sends from several buffers. Returns how many bytes, -1 with `errno` on failure.
         /// <https://man7.org/linux/man-pages/man2/sendmsg.2.html>
         pub fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Poll;
-
-    #[test]
-    fn milliseconds_are_rounded_up_and_never_overflow() {
-        let millis = |nanos| millis(Some(Duration::from_nanos(nanos)));
-        assert_eq!([0, 1, 999_999, 1_000_000, 1_000_001].map(millis), [0, 1, 1, 1, 2]);
-        assert_eq!(super::millis(None), -1);
-        for huge in [Duration::MAX, Duration::from_millis(1 << 31), Duration::new(2_147_483, 648_000_000)] {
-            assert_eq!(super::millis(Some(huge)), c_int::MAX);
-        }
-        assert_eq!(super::millis(Some(Duration::new(2_147_483, 646_000_001))), c_int::MAX);
-    }
-
-    #[test]
-    fn a_pipe_serves_where_there_is_no_eventfd() {
-        let mut selector = Selector::new().unwrap();
-        let bell = Bell::pipe().unwrap();
-        let event = ffi::epoll_event { events: ffi::EPOLLIN | ffi::EPOLLET, data: 5 };
-        selector.queue.control(ffi::EPOLL_CTL_ADD, bell.watched.as_fd(), event).unwrap();
-        let mut events = Events::with_capacity(4);
-        // Far more than a pipe holds, and nobody reads: each ring must be heard all the same.
-        for _ in 0..20_000 {
-            bell.ring().unwrap();
-            selector.select(&mut events, None).unwrap();
-            assert_eq!((events.len(), events[0].id()), (1, 5));
-        }
-        for _ in 0..20_000 {
-            bell.ring().unwrap();
-        }
-        selector.select(&mut events, None).unwrap();
-        assert_eq!(events.len(), 1);
-    }
-
-    #[test]
-    fn the_bell_of_a_dropped_waker_is_closed_once_it_was_heard() {
-        let mut poll = Poll::new().unwrap();
-        let registrator = poll.registrator();
-        let retired = || registrator.queue.retired().bells.len();
-        for token in 0..3 {
-            Waker::new(&registrator, token).unwrap().wake().unwrap();
-        }
-        assert_eq!(retired(), 3);
-        let mut events = Events::with_capacity(1);
-        // Every batch is full, so it is asked what is left in the kernel.
-        for left in [3, 3, 0] {
-            assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
-            assert_eq!(retired(), left);
-        }
-        Waker::new(&registrator, 4).unwrap().wake().unwrap();
-        let mut events = Events::with_capacity(2);
-        assert_eq!(poll.poll(&mut events, None).unwrap(), 1);
-        assert_eq!(poll.poll(&mut events, Some(0)).unwrap(), 0);
-        assert_eq!(retired(), 0);
-    }
-
-    #[test]
-    fn wakes_are_merged_until_a_wait_has_ended() {
-        let mut poll = Poll::new().unwrap();
-        let waker = Waker::new(&poll.registrator(), 1).unwrap();
-        let round = || waker.inner.queue.round.load(Ordering::Relaxed);
-        assert_eq!(round(), 0);
-        waker.wake().unwrap();
-        waker.wake().unwrap();
-        assert_eq!(round(), WOKE);
-        poll.poll(&mut Events::new(), None).unwrap();
-        assert_eq!(round(), ONE_ROUND);
-        waker.wake().unwrap();
-        assert_eq!(round(), ONE_ROUND | WOKE);
     }
 }

@@ -28,7 +28,7 @@
 
 use crate::trace;
 use crate::unix::{check, fcntl};
-use crate::wait::wait;
+use crate::wait::{room, wait, Kernel, Timeout};
 use crate::{closed, not_registered, Events, Interests, Token};
 use std::collections::VecDeque;
 use std::fmt;
@@ -198,7 +198,7 @@ impl Queue {
     /// Waits once, at most `timeout`, and lets the kernel write what is ready into the empty `events`.
     fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         let kqueue = self.kqueue.as_raw_fd();
-        let room = events.capacity().min(MAX_EVENTS) as ffi::count_t;
+        let room = room(events, MAX_EVENTS) as ffi::count_t;
         // An `Event` is a `kevent`, laid out alike.
         let buffer: *mut ffi::kevent = events.as_mut_ptr().cast();
         let limit = timeout.map(|timeout| {
@@ -286,6 +286,31 @@ impl Queue {
     }
 }
 
+impl Kernel for &Queue {
+    fn wait_once(&mut self, events: &mut Events, timeout: Timeout) -> io::Result<()> {
+        let mut timeout = timeout.duration();
+        loop {
+            // The bell rings once for the end, and then is silent.
+            if self.is_closed() {
+                return Err(closed());
+            }
+            self.wait(events, timeout)?;
+            if self.is_closed() {
+                return Err(closed());
+            }
+            if events.is_empty() {
+                return Ok(());
+            }
+            self.sift(events);
+            if !events.is_empty() {
+                return Ok(());
+            }
+            // Nothing of it was for the caller, but there may be more behind it.
+            timeout = Some(Duration::ZERO);
+        }
+    }
+}
+
 impl Drop for Queue {
     fn drop(&mut self) {
         if process::id() == self.process {
@@ -361,23 +386,12 @@ impl Selector {
     /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; otherwise the system's
     /// error. `events` is empty then.
     pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let queue = &*self.queue;
-        wait(events, timeout, &queue.closed, |events, mut timeout| loop {
-            // The bell rings once for the end, and then is silent.
-            if queue.is_closed() {
-                return Ok(());
-            }
-            queue.wait(events, timeout)?;
-            if events.is_empty() {
-                return Ok(());
-            }
-            queue.sift(events);
-            if !events.is_empty() {
-                return Ok(());
-            }
-            // Nothing of it was for the caller, but there may be more behind it.
-            timeout = Some(Duration::ZERO);
-        })
+        self.wait(events, timeout.into())
+    }
+
+    /// The same with any kind of timeout.
+    pub(crate) fn wait(&mut self, events: &mut Events, timeout: Timeout) -> io::Result<()> {
+        wait(&*self.queue, events, timeout)
     }
 
     /// A handle that registers sources from any thread.

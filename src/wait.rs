@@ -1,86 +1,195 @@
 //! The part of waiting that is the same on every kernel: room for the events, one deadline, signals, the end.
 
-use crate::{closed, Events};
+use crate::Events;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The capacity given to an `Events` that has none.
 const DEFAULT_CAPACITY: usize = 256;
 
+/// How long a wait may last, in the unit that the caller counts in: who counts in milliseconds is served by the kernel's plain
+/// wait from the first to the last, also when a signal leaves half a millisecond of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timeout {
+    /// As the kernels take them: -1 is for ever.
+    Millis(i32),
+    /// As finely as the kernel can.
+    Exactly(Duration),
+}
+
+impl Timeout {
+    /// `None` is for ever.
+    pub(crate) fn duration(self) -> Option<Duration> {
+        match self {
+            Timeout::Millis(millis) => u64::try_from(millis).ok().map(Duration::from_millis),
+            Timeout::Exactly(timeout) => Some(timeout),
+        }
+    }
+
+    /// What is left of it, in the same unit; `None` when it is over.
+    fn left(self, since: Instant) -> Option<Timeout> {
+        let total = match self.duration() {
+            None => return Some(self),
+            Some(total) => total,
+        };
+        let left = total.checked_sub(since.elapsed()).filter(|left| !left.is_zero())?;
+        Some(match self {
+            Timeout::Millis(_) => Timeout::Millis(millis(left)),
+            Timeout::Exactly(_) => Timeout::Exactly(left),
+        })
+    }
+}
+
+/// A timeout in milliseconds: rounded up, for a wait that ends early is no wait; cut to what fits, for the caller waits on.
+pub(crate) fn millis(timeout: Duration) -> i32 {
+    let up = u64::from((timeout.subsec_nanos() + 999_999) / 1_000_000);
+    let millis = timeout.as_secs().saturating_mul(1000).saturating_add(up);
+    i32::try_from(millis).unwrap_or(i32::MAX)
+}
+
+impl From<Option<Duration>> for Timeout {
+    #[inline]
+    fn from(timeout: Option<Duration>) -> Timeout {
+        match timeout {
+            None => Timeout::Millis(-1),
+            Some(timeout) if timeout == Duration::from_millis(millis(timeout) as u64) => {
+                Timeout::Millis(millis(timeout))
+            }
+            Some(timeout) => Timeout::Exactly(timeout),
+        }
+    }
+}
+
+/// The part that each platform has its own of.
+pub(crate) trait Kernel {
+    /// Waits once, for `timeout` or shorter, and adds what there is to the empty `events`. A closed queue is an error.
+    fn wait_once(&mut self, events: &mut Events, timeout: Timeout) -> io::Result<()>;
+}
+
 /// Calls the kernel until there are events, the time is up or the queue is closed.
-///
-/// `kernel` waits once, for as long as it is told or shorter, and adds what it got to `events`, which is empty and has
-/// room. If the queue is closed it returns at once. If it returns without an event, that means nothing by itself: a
-/// signal, a timer that was a hair early, a long timeout cut into pieces and the queue's own bookkeeping all look the
-/// same from here, and the wait continues with the time that is left.
 ///
 /// This much is compiled into the caller's own loop, where it is a few instructions around the system call; everything
 /// rare is one call away. Left to itself, the compiler puts this out of line with the rest, which doubles its length.
 #[inline(always)]
-pub(crate) fn wait(
+pub(crate) fn wait(kernel: impl Kernel, events: &mut Events, timeout: Timeout) -> io::Result<()> {
+    match timeout {
+        Timeout::Millis(millis) if millis < 0 => wait_with(kernel, events, timeout, &|_| FOR_EVER),
+        // It is over, unless a signal kept it from looking.
+        Timeout::Millis(0) => {
+            wait_with(kernel, events, timeout, &|was_signal| Some(Timeout::Millis(0)).filter(|_| was_signal))
+        }
+        // The clock is read only when a limit lies ahead.
+        Timeout::Millis(millis) => {
+            let start = Instant::now();
+            wait_with(kernel, events, timeout, &move |_| Timeout::Millis(millis).left(start))
+        }
+        Timeout::Exactly(_) => {
+            let start = Instant::now();
+            wait_with(kernel, events, timeout, &move |_| timeout.left(start))
+        }
+    }
+}
+
+const FOR_EVER: Option<Timeout> = Some(Timeout::Millis(-1));
+
+/// What is left of the time; whether it was a signal that ended the last wait may matter.
+type Left<'a> = &'a dyn Fn(bool) -> Option<Timeout>;
+
+#[inline(always)]
+fn wait_with(
+    mut kernel: impl Kernel,
     events: &mut Events,
-    timeout: Option<Duration>,
-    is_closed: &AtomicBool,
-    mut kernel: impl FnMut(&mut Events, Option<Duration>) -> io::Result<()>,
+    timeout: Timeout,
+    left: Left<'_>,
 ) -> io::Result<()> {
     events.clear();
-    if events.capacity() == 0 {
-        make_room(events);
+    match kernel.wait_once(events, timeout) {
+        // The usual case.
+        Ok(()) if !events.is_empty() => Ok(()),
+        result => wait_on(kernel, events, left, result),
     }
-    // The clock is read only when a limit lies ahead.
-    let start = match timeout {
-        None | Some(Duration::ZERO) => None,
-        Some(_) => Some(Instant::now()),
-    };
-    let result = kernel(events, timeout);
-    // The usual case.
-    if !is_closed.load(Ordering::Acquire) && result.is_ok() && !events.is_empty() {
-        return Ok(());
-    }
-    wait_on(events, timeout, start, is_closed, kernel, result)
 }
 
 /// Goes on where the first call of the kernel, of which `result` came, did not settle it.
+///
+/// Nothing follows from its coming back without an event: a signal, a timer that was a hair too early, a long timeout cut
+/// into pieces and the queue's own bookkeeping all look the same from here, and the wait goes on with the time that is left.
 #[cold]
+#[inline(never)]
 fn wait_on(
+    mut kernel: impl Kernel,
     events: &mut Events,
-    timeout: Option<Duration>,
-    start: Option<Instant>,
-    is_closed: &AtomicBool,
-    mut kernel: impl FnMut(&mut Events, Option<Duration>) -> io::Result<()>,
+    left: Left<'_>,
     mut result: io::Result<()>,
 ) -> io::Result<()> {
     loop {
-        if is_closed.load(Ordering::Acquire) {
-            events.clear();
-            return Err(closed());
-        }
-        let is_signal = match result {
+        let was_signal = match result {
             Ok(()) if !events.is_empty() => return Ok(()),
             Ok(()) => false,
-            // A program whose signal handler wants the loop to notice calls `Waker::wake` there.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            // The end says the same, but has no number of the system. A program whose signal handler wants the loop to
+            // notice calls `Waker::wake` there.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && error.raw_os_error().is_some() => {
+                true
+            }
             Err(error) => {
                 events.clear();
                 return Err(error);
             }
         };
-        let left = match (timeout, start) {
-            (None, _) => None,
-            (Some(timeout), Some(start)) => match timeout.checked_sub(start.elapsed()) {
-                Some(rest) if rest > Duration::ZERO => Some(rest),
-                _ => return Ok(()),
-            },
-            // A wait of no time at all is over, unless a signal kept it from looking.
-            (Some(_), None) if !is_signal => return Ok(()),
-            (Some(timeout), None) => Some(timeout),
+        result = match left(was_signal) {
+            Some(timeout) => kernel.wait_once(events, timeout),
+            None => return Ok(()),
         };
-        result = kernel(events, left);
+    }
+}
+
+/// How many events may come, but at `most` so many: as many as there is room for, and there always is.
+#[inline(always)]
+pub(crate) fn room(events: &mut Events, most: usize) -> usize {
+    let room = events.capacity();
+    if (1..=most).contains(&room) {
+        room
+    } else {
+        make_room(events, most)
     }
 }
 
 #[cold]
-fn make_room(events: &mut Events) {
-    events.reserve(DEFAULT_CAPACITY);
+fn make_room(events: &mut Events, most: usize) -> usize {
+    if events.capacity() == 0 {
+        events.reserve(DEFAULT_CAPACITY);
+    }
+    events.capacity().min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_are_rounded_up_and_never_overflow() {
+        let round_up = |nanos| millis(Duration::from_nanos(nanos));
+        assert_eq!([0, 1, 999_999, 1_000_000, 1_000_001].map(round_up), [0, 1, 1, 1, 2]);
+        for huge in [Duration::MAX, Duration::from_millis(1 << 31), Duration::new(2_147_483, 646_000_001)] {
+            assert_eq!(millis(huge), i32::MAX);
+            assert_eq!(Timeout::from(Some(huge)), Timeout::Exactly(huge));
+        }
+        assert_eq!(Timeout::from(Some(Duration::from_secs(1))), Timeout::Millis(1000));
+    }
+
+    #[test]
+    fn what_is_left_is_counted_as_the_caller_counts() {
+        let before = |ms| Instant::now() - Duration::from_millis(ms);
+        let left = |timeout, since| Timeout::from(Some(timeout)).left(since);
+        match left(Duration::from_millis(1_000_000), before(1)) {
+            Some(Timeout::Millis(left)) => assert!(left > 900_000 && left < 1_000_000, "{}", left),
+            left => panic!("{:?}", left),
+        }
+        match left(Duration::from_micros(1_000_000_001), before(1)) {
+            Some(Timeout::Exactly(left)) => assert!(left < Duration::from_micros(999_999_001), "{:?}", left),
+            left => panic!("{:?}", left),
+        }
+        assert_eq!(left(Duration::from_millis(1), before(1)), None);
+        assert_eq!(Timeout::Millis(-1).left(before(1)), Some(Timeout::Millis(-1)));
+    }
 }

@@ -45,7 +45,7 @@ pub(crate) mod winsock;
 
 use self::registration::{places, Registration};
 use crate::trace::{self, trace};
-use crate::wait::wait;
+use crate::wait::{room, wait, Kernel, Timeout};
 use crate::{closed, Events, Interests, Token};
 use std::fmt;
 use std::io;
@@ -259,47 +259,61 @@ impl Selector {
     /// [`Interrupted`](io::ErrorKind::Interrupted) without an OS code once the queue is closed; otherwise the system's
     /// error. `events` is empty then.
     pub fn select(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        let Selector { queue, packets, again } = self;
-        wait(events, timeout, &queue.closed, |events, mut timeout| {
-            // The packet that tells of the end comes once.
-            if queue.is_closed() {
-                return Ok(());
-            }
-            // Ask first, then wait: what is ready at once is in the port when we look.
-            for registration in again.drain(..) {
-                registration.again();
-            }
-            // Whatever is ready now has its packet among these. A packet without an event may lead to another request that has
-            // its answer at once, hence twice as many; but no more, for other threads can make them faster than we take them.
-            let most = 2 * queue.in_flight.load(Ordering::SeqCst);
-            let mut taken = 0;
-            loop {
-                let room = (events.capacity() - events.len()).min(MAX_PACKETS);
-                queue.take(packets, room, timeout)?;
-                for packet in packets.iter() {
-                    events.extend(match queue.open(packet) {
-                        Packet::Poll(registration) => registration.answered(again),
-                        Packet::Wake(waker) => waker.answered(),
-                        Packet::Close => {
-                            queue.closed.store(true, Ordering::SeqCst);
-                            None
-                        }
-                    });
-                }
-                taken += packets.len();
-                let is_empty = packets.len() < room;
-                let is_full = events.len() == events.capacity();
-                if packets.is_empty() || is_full || is_empty && !events.is_empty() || taken >= most {
-                    return Ok(());
-                }
-                timeout = Some(Duration::ZERO);
-            }
-        })
+        self.wait(events, timeout.into())
+    }
+
+    /// The same with any kind of timeout.
+    pub(crate) fn wait(&mut self, events: &mut Events, timeout: Timeout) -> io::Result<()> {
+        wait(self, events, timeout)
     }
 
     /// A handle that registers sources from any thread.
     pub fn registrator(&self) -> Registrator {
         Registrator { queue: Arc::clone(&self.queue) }
+    }
+}
+
+impl Kernel for &mut Selector {
+    fn wait_once(&mut self, events: &mut Events, timeout: Timeout) -> io::Result<()> {
+        let Selector { queue, packets, again } = &mut **self;
+        let mut timeout = timeout.duration();
+        let capacity = room(events, usize::MAX);
+        // The packet that tells of the end comes once.
+        if queue.is_closed() {
+            return Err(closed());
+        }
+        // Ask first, then wait: what is ready at once is in the port when we look.
+        for registration in again.drain(..) {
+            registration.again();
+        }
+        // Whatever is ready now has its packet among these. A packet without an event may lead to another request that has
+        // its answer at once, hence twice as many; but no more, for other threads can make them faster than we take them.
+        let most = 2 * queue.in_flight.load(Ordering::SeqCst);
+        let mut taken = 0;
+        loop {
+            let room = (capacity - events.len()).min(MAX_PACKETS);
+            queue.take(packets, room, timeout)?;
+            for packet in packets.iter() {
+                events.extend(match queue.open(packet) {
+                    Packet::Poll(registration) => registration.answered(again),
+                    Packet::Wake(waker) => waker.answered(),
+                    Packet::Close => {
+                        queue.closed.store(true, Ordering::SeqCst);
+                        None
+                    }
+                });
+            }
+            if queue.is_closed() {
+                return Err(closed());
+            }
+            taken += packets.len();
+            let is_empty = packets.len() < room;
+            let is_full = events.len() == capacity;
+            if packets.is_empty() || is_full || is_empty && !events.is_empty() || taken >= most {
+                return Ok(());
+            }
+            timeout = Some(Duration::ZERO);
+        }
     }
 }
 

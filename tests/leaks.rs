@@ -196,6 +196,24 @@ fn wakers_that_come_and_go_leave_nothing_behind_though_every_poll_is_full() {
 }
 
 #[test]
+fn wakers_that_come_and_go_leave_nothing_behind_while_something_is_always_ready() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let registrator = poll.registrator();
+    let (stream, _peer) = pair();
+    registrator.register(&stream, 0, WRITABLE | LEVEL).unwrap();
+    // So there is never a batch with room.
+    let mut events = Events::with_capacity(1);
+    expect_no_leak(|| {
+        for token in 1..20 {
+            Waker::new(&registrator, token).unwrap().wake().unwrap();
+            while poll.poll_timeout(&mut events, DEADLINE).unwrap() == 1 && events[0].id() != token {}
+            assert_eq!(events[0].id(), token);
+        }
+    });
+}
+
+#[test]
 fn a_waker_that_outlives_the_loop_leaves_nothing_behind() {
     let _alone = alone();
     expect_no_leak_once(|poll, registrator| {

@@ -16,6 +16,7 @@ const EVENTS: Names = names![
     ffi::EPOLLOUT,
     ffi::EPOLLERR,
     ffi::EPOLLHUP,
+    ffi::EPOLLWRNORM,
     ffi::EPOLLWRBAND,
     ffi::EPOLLRDHUP,
     ffi::EPOLLONESHOT,
