@@ -8,6 +8,10 @@ use std::thread;
 
 /// Instructions in user space that a poll may need more than by hand: two flags are looked at.
 const MORE_PER_POLL: f64 = 12.0;
+/// The same of a re-arming.
+const MORE_PER_REARM: f64 = 8.0;
+/// How many are re-armed in a row.
+const SOURCES: usize = 64;
 
 const LIBRARIES: [&str; 9] = [
     "raw level",
@@ -61,8 +65,15 @@ fn programs() -> [(&'static str, String); 2] {
 pub fn instructions(quick: bool, report: &mut Report) {
     report.title("Instructions in user space for each poll and its dispatch, counted by callgrind");
     let sizes: &[usize] = if quick { &[1, 64] } else { &[1, 64, 1024] };
-    let limits = [("poll", "no limit"), ("poll-limit", "limit of 1 s"), ("poll-any-limit", "any limit")];
-    let limits = &limits[..if quick { 2 } else { 3 }];
+    // The last three are known at run time only.
+    let limits = [
+        ("poll", "no limit"),
+        ("poll-limit", "limit of 1 s"),
+        ("poll-any-none", "any: none"),
+        ("poll-any-zero", "any: 0"),
+        ("poll-any-limit", "any: 1 s"),
+    ];
+    let rearms = [("rearm", "re-arming"), ("rearm-any", "re-arming, any")];
     let contestants = || {
         let ours = |name: &&&str| name.starts_with("raw") || name.starts_with("minimio");
         LIBRARIES.iter().filter(move |name| !quick || ours(name))
@@ -70,12 +81,14 @@ pub fn instructions(quick: bool, report: &mut Report) {
     for (suffix, program) in programs() {
         let mut jobs = Vec::new();
         for name in contestants() {
-            for &(workload, _) in limits {
+            for (workload, _) in limits {
                 for &size in sizes {
                     jobs.push((Tool::Callgrind, program.clone(), workload, *name, size));
                 }
             }
-            jobs.push((Tool::Callgrind, program.clone(), "rearm", *name, 1));
+            for (workload, _) in rearms {
+                jobs.push((Tool::Callgrind, program.clone(), workload, *name, SOURCES));
+            }
         }
         jobs.push((Tool::Callgrind, program.clone(), "clock", "raw level", 1));
         jobs.push((Tool::Callgrind, program.clone(), "nothing", "raw level", 1));
@@ -91,14 +104,14 @@ pub fn instructions(quick: bool, report: &mut Report) {
         for (_, limit) in limits {
             cases.extend(sizes.iter().map(|size| format!("{limit}, {size}")));
         }
-        cases.push("re-arming".to_string());
+        cases.extend(rearms.map(|(_, case)| case.to_string()));
         let mut rows = Vec::new();
         for name in contestants() {
             let mut row = Vec::new();
-            for &(workload, _) in limits {
+            for (workload, _) in limits {
                 row.extend(sizes.iter().map(|&size| Some(found(workload, name, size) - nothing)));
             }
-            row.push(Some(found("rearm", name, 1) - nothing));
+            row.extend(rearms.map(|(workload, _)| Some(found(workload, name, SOURCES) / SOURCES as f64)));
             rows.push((format!("{name}{suffix}"), row));
         }
         report.exact("instructions", "instructions, ready sources", &cases, &rows);
@@ -106,7 +119,7 @@ pub fn instructions(quick: bool, report: &mut Report) {
 
         for name in contestants().filter(|name| name.starts_with("minimio")) {
             let raw = raw_of(name);
-            for &(workload, limit) in limits {
+            for (workload, limit) in limits {
                 let more = |size| found(workload, name, size) - found(workload, &raw, size);
                 let events = more(sizes[sizes.len() - 1]) - more(sizes[0]);
                 let what = |text: String| format!("instructions, {name}{suffix}, {limit}: {text}");
@@ -114,15 +127,21 @@ pub fn instructions(quick: bool, report: &mut Report) {
                     what(format!("{events} more for each {} events", sizes[sizes.len() - 1])),
                     events <= 0.0,
                 );
-                if workload == "poll" {
-                    let text = format!("{} more than raw, at most {MORE_PER_POLL}", more(1));
-                    report.exact_bound(what(text), more(1) <= MORE_PER_POLL);
-                } else if workload == "poll-limit" {
-                    // The call of the clock puts its answer somewhere.
-                    let rest = more(1) - (found("poll", name, 1) - found("poll", &raw, 1)) - clock;
-                    let text = format!("{rest} more than without a limit and a reading of the clock");
-                    report.exact_bound(what(text), rest <= 2.0);
-                }
+                let (clock, and) = match workload.ends_with("limit") {
+                    true => (clock, " and a reading of the clock"),
+                    false => (0.0, ""),
+                };
+                let more = more(sizes[0]) - clock;
+                let text = format!("{more} more than raw{and}, at most {MORE_PER_POLL}");
+                report.exact_bound(what(text), more <= MORE_PER_POLL);
+            }
+            for (workload, case) in rearms {
+                let more = (found(workload, name, SOURCES) - found(workload, &raw, SOURCES)) / SOURCES as f64;
+                let text = format!("{more} more than raw, at most {MORE_PER_REARM}");
+                report.exact_bound(
+                    format!("instructions, {name}{suffix}, {case}: {text}"),
+                    more <= MORE_PER_REARM,
+                );
             }
         }
     }

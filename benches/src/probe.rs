@@ -24,7 +24,10 @@ fn find(workload: &str, param: usize) -> (Vec<Contestant<Probe>>, f64, f64) {
         "clock" => (contestants!(clock as Probe), 1, 0.0),
         "poll" => (contestants!(poll as Probe), 1, 0.0),
         "poll-limit" => (contestants!(poll_limit as Probe), 1, 0.0),
+        "poll-any-none" => (contestants!(poll_any_none as Probe), 1, 0.0),
+        "poll-any-zero" => (contestants!(poll_any_zero as Probe), 1, 0.0),
         "poll-any-limit" => (contestants!(poll_any_limit as Probe), 1, 0.0),
+        "rearm-any" => (contestants!(rearm_any as Probe), 1, 0.0),
         "rearm" => (contestants!(rearm as Probe), 1, 0.0),
         "register" => (contestants!(register as Probe), 1, 0.0),
         "change" => (contestants!(change as Probe), 2, 0.0),
@@ -156,10 +159,23 @@ fn poll_limit<Q: Queue>(ready: usize, rounds: usize) {
     });
 }
 
-/// With a limit that the compiler does not know.
+fn poll_any_none<Q: Queue>(ready: usize, rounds: usize) {
+    poll_any::<Q>(ready, rounds, None);
+}
+
+fn poll_any_zero<Q: Queue>(ready: usize, rounds: usize) {
+    poll_any::<Q>(ready, rounds, Some(0));
+}
+
 fn poll_any_limit<Q: Queue>(ready: usize, rounds: usize) {
+    poll_any::<Q>(ready, rounds, Some(1000));
+}
+
+/// With a limit that the compiler does not know, as of a program that computes it.
+fn poll_any<Q: Queue>(ready: usize, rounds: usize, limit: Option<i32>) {
+    let limit = black_box(limit);
     Polls::<Q>::new(ready).rounds(rounds, |queue, seen| {
-        queue.poll(black_box(Some(1000)), |_, token| seen[token] += 1);
+        queue.poll(limit, |_, token| seen[token] += 1);
     });
 }
 
@@ -200,13 +216,37 @@ impl<Q: Queue> Polls<Q> {
     }
 }
 
-fn rearm<Q: Queue>(_: usize, rounds: usize) {
-    let signal = Signal::eventfd();
-    let queue = Q::new(1);
-    queue.registry().add(signal.as_fd(), 0, Q::MODE);
+fn rearm<Q: Queue>(sources: usize, rounds: usize) {
+    let (queue, signals) = watched::<Q>(sources);
     for _ in 0..rounds {
-        counted(&mut || queue.registry().change(signal.as_fd(), 0, Q::MODE));
+        counted(&mut || {
+            for (token, signal) in signals.iter().enumerate() {
+                queue.registry().change(signal.as_fd(), token, Q::MODE);
+            }
+        });
     }
+}
+
+/// For what the compiler does not know.
+fn rearm_any<Q: Queue>(sources: usize, rounds: usize) {
+    let (queue, signals) = watched::<Q>(sources);
+    let interest = black_box(Q::Registry::interest(Q::MODE));
+    for _ in 0..rounds {
+        counted(&mut || {
+            for (token, signal) in signals.iter().enumerate() {
+                queue.registry().watch(signal.as_fd(), token, interest);
+            }
+        });
+    }
+}
+
+fn watched<Q: Queue>(sources: usize) -> (Q, Vec<Signal>) {
+    let signals: Vec<_> = (0..sources).map(|_| Signal::eventfd()).collect();
+    let queue = Q::new(1);
+    for (token, signal) in signals.iter().enumerate() {
+        queue.registry().add(signal.as_fd(), token, Q::MODE);
+    }
+    (queue, signals)
 }
 
 fn register<Q: Queue>(_: usize, rounds: usize) {

@@ -1,6 +1,6 @@
 //! minimio.
 
-use super::{mode, Listener, Mode, Queue, Registry, Wake, Wakeable};
+use super::{mode, sure, Listener, Mode, Queue, Registry, Wake, Wakeable};
 use minimio::{Events, Interests, Poll, TcpListener, TcpStream, Waker};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -10,29 +10,31 @@ pub struct Minimio<const MODE: u8> {
     events: Events,
 }
 
-#[inline]
-fn interests(mode: Mode) -> Interests {
-    match mode {
-        Mode::Level => Interests::READABLE | Interests::LEVEL,
-        Mode::Edge => Interests::READABLE | Interests::EDGE,
-        Mode::OneShot => Interests::READABLE,
-    }
-}
-
 impl Registry for minimio::Registry {
+    type Interest = Interests;
+
+    #[inline]
+    fn interest(mode: Mode) -> Interests {
+        match mode {
+            Mode::Level => Interests::READABLE | Interests::LEVEL,
+            Mode::Edge => Interests::READABLE | Interests::EDGE,
+            Mode::OneShot => Interests::READABLE,
+        }
+    }
+
     #[inline]
     fn add(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
-        self.register(&fd, token, interests(mode)).unwrap();
+        sure(self.register(&fd, token, Self::interest(mode)));
     }
 
     #[inline]
-    fn change(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
-        self.reregister(&fd, token, interests(mode)).unwrap();
+    fn watch(&self, fd: BorrowedFd<'_>, token: usize, interest: Interests) {
+        sure(self.reregister(&fd, token, interest));
     }
 
     #[inline]
     fn remove(&self, fd: BorrowedFd<'_>) {
-        self.deregister(&fd).unwrap();
+        sure(self.deregister(&fd));
     }
 }
 
@@ -54,7 +56,7 @@ impl<const MODE: u8> Queue for Minimio<MODE> {
 
     #[inline]
     fn poll(&mut self, limit: Option<i32>, mut ready: impl FnMut(&minimio::Registry, usize)) {
-        self.poll.poll(&mut self.events, limit).unwrap();
+        sure(self.poll.poll(&mut self.events, limit));
         for event in &self.events {
             if event.is_readable() {
                 ready(self.poll.registry(), event.id());
@@ -91,6 +93,6 @@ impl<const MODE: u8> Wakeable for Minimio<MODE> {
 impl Wake for Waker {
     #[inline]
     fn wake(&self) {
-        Waker::wake(self).unwrap();
+        sure(Waker::wake(self));
     }
 }

@@ -1,6 +1,6 @@
 //! mio, which has edge mode alone.
 
-use super::{Listener, Mode, Queue, Registry, Wake, Wakeable};
+use super::{sure, Listener, Mode, Queue, Registry, Wake, Wakeable};
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -14,21 +14,28 @@ pub struct Mio {
 }
 
 impl Registry for mio::Registry {
+    type Interest = Interest;
+
     #[inline]
-    fn add(&self, fd: BorrowedFd<'_>, token: usize, _mode: Mode) {
-        let fd = fd.as_raw_fd();
-        self.register(&mut SourceFd(&fd), Token(token), Interest::READABLE).unwrap();
+    fn interest(_mode: Mode) -> Interest {
+        Interest::READABLE
     }
 
     #[inline]
-    fn change(&self, fd: BorrowedFd<'_>, token: usize, _mode: Mode) {
+    fn add(&self, fd: BorrowedFd<'_>, token: usize, _mode: Mode) {
         let fd = fd.as_raw_fd();
-        self.reregister(&mut SourceFd(&fd), Token(token), Interest::READABLE).unwrap();
+        sure(self.register(&mut SourceFd(&fd), Token(token), Interest::READABLE));
+    }
+
+    #[inline]
+    fn watch(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) {
+        let fd = fd.as_raw_fd();
+        sure(self.reregister(&mut SourceFd(&fd), Token(token), interest));
     }
 
     #[inline]
     fn remove(&self, fd: BorrowedFd<'_>) {
-        self.deregister(&mut SourceFd(&fd.as_raw_fd())).unwrap();
+        sure(self.deregister(&mut SourceFd(&fd.as_raw_fd())));
     }
 }
 
@@ -52,7 +59,7 @@ impl Queue for Mio {
     #[inline]
     fn poll(&mut self, limit: Option<i32>, mut ready: impl FnMut(&mio::Registry, usize)) {
         let limit = limit.map(|ms| Duration::from_millis(ms as u64));
-        self.poll.poll(&mut self.events, limit).unwrap();
+        sure(self.poll.poll(&mut self.events, limit));
         for event in &self.events {
             if event.is_readable() {
                 ready(self.poll.registry(), event.token().0);
@@ -89,6 +96,6 @@ impl Wakeable for Mio {
 impl Wake for Waker {
     #[inline]
     fn wake(&self) {
-        Waker::wake(self).unwrap();
+        sure(Waker::wake(self));
     }
 }

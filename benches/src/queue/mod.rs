@@ -3,6 +3,7 @@
 //! Each implementation is the loop that its library's documentation teaches, and no more: the compiler sees through all of
 //! them, for a workload is compiled once for each.
 
+use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,6 +16,21 @@ pub mod mio;
 pub mod polling;
 #[cfg(feature = "raw")]
 pub mod raw;
+
+/// What a call returned: each is expected to work, this is a measurement. Unlike `unwrap` it leaves nothing to clean up behind.
+#[inline]
+fn sure<T, E: Debug>(result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => fail(error),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn fail(error: impl Debug) -> ! {
+    panic!("{error:?}");
+}
 
 /// When a source is reported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,10 +75,20 @@ pub trait Queue: Sized {
 
 /// What a queue watches.
 pub trait Registry {
+    /// What to watch for, in the words of the library.
+    type Interest: Copy;
+
+    /// Reading, in this mode.
+    fn interest(mode: Mode) -> Self::Interest;
     /// Watches `fd` for reading.
     fn add(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode);
-    /// Does so in another mode, or in the same one again.
-    fn change(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode);
+    /// Watches it for something else, or for the same again.
+    fn watch(&self, fd: BorrowedFd<'_>, token: usize, interest: Self::Interest);
+    /// Watches it for reading in another mode, or in the same one again.
+    #[inline]
+    fn change(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
+        self.watch(fd, token, Self::interest(mode));
+    }
     fn remove(&self, fd: BorrowedFd<'_>);
 }
 

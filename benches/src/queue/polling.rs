@@ -1,6 +1,6 @@
 //! polling. One-shot is its default.
 
-use super::{mode, Listener, Mode, Queue, Registry, Wake, Wakeable};
+use super::{mode, sure, Listener, Mode, Queue, Registry, Wake, Wakeable};
 use polling::{Event, Events, PollMode, Poller};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
@@ -13,31 +13,33 @@ pub struct Polling<const MODE: u8> {
     events: Events,
 }
 
-#[inline]
-fn poll_mode(mode: Mode) -> PollMode {
-    match mode {
-        Mode::Level => PollMode::Level,
-        Mode::Edge => PollMode::Edge,
-        Mode::OneShot => PollMode::Oneshot,
-    }
-}
-
 impl Registry for Poller {
+    type Interest = PollMode;
+
+    #[inline]
+    fn interest(mode: Mode) -> PollMode {
+        match mode {
+            Mode::Level => PollMode::Level,
+            Mode::Edge => PollMode::Edge,
+            Mode::OneShot => PollMode::Oneshot,
+        }
+    }
+
     #[inline]
     fn add(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
         let (fd, interest) = (fd.as_raw_fd(), Event::readable(token));
         // SAFETY: whoever closes a source takes it out first, or is done with the poller.
-        unsafe { self.add_with_mode(fd, interest, poll_mode(mode)) }.unwrap();
+        sure(unsafe { self.add_with_mode(fd, interest, Self::interest(mode)) });
     }
 
     #[inline]
-    fn change(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
-        self.modify_with_mode(fd, Event::readable(token), poll_mode(mode)).unwrap();
+    fn watch(&self, fd: BorrowedFd<'_>, token: usize, mode: PollMode) {
+        sure(self.modify_with_mode(fd, Event::readable(token), mode));
     }
 
     #[inline]
     fn remove(&self, fd: BorrowedFd<'_>) {
-        self.delete(fd).unwrap();
+        sure(self.delete(fd));
     }
 }
 
@@ -65,7 +67,7 @@ impl<const MODE: u8> Queue for Polling<MODE> {
     fn poll(&mut self, limit: Option<i32>, mut ready: impl FnMut(&Poller, usize)) {
         let limit = limit.map(|ms| Duration::from_millis(ms as u64));
         self.events.clear();
-        self.poller.wait(&mut self.events, limit).unwrap();
+        sure(self.poller.wait(&mut self.events, limit));
         for event in self.events.iter() {
             if event.readable {
                 ready(&self.poller, event.key);
@@ -110,6 +112,6 @@ impl<const MODE: u8> Wakeable for Polling<MODE> {
 impl Wake for PollingWaker {
     #[inline]
     fn wake(&self) {
-        self.0.notify().unwrap();
+        sure(self.0.notify());
     }
 }

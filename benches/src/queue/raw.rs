@@ -1,6 +1,6 @@
 //! The measure of the others: epoll by hand.
 
-use super::{mode, Listener, Mode, Queue, Registry, Wake, Wakeable};
+use super::{fail, mode, Listener, Mode, Queue, Registry, Wake, Wakeable};
 use libc::c_int;
 use std::io;
 use std::mem::{size_of, MaybeUninit};
@@ -15,35 +15,18 @@ pub struct Raw<const MODE: u8> {
     events: Vec<libc::epoll_event>,
 }
 
-/// Every call here is expected to work; this is a measurement.
 #[inline]
 fn check(ret: c_int) -> c_int {
     if ret == -1 {
-        fail();
+        fail(io::Error::last_os_error());
     }
     ret
-}
-
-#[cold]
-#[inline(never)]
-fn fail() -> ! {
-    panic!("{}", io::Error::last_os_error());
 }
 
 /// A new descriptor that nobody else owns.
 fn own(fd: c_int) -> OwnedFd {
     // SAFETY: each caller has just made it.
     unsafe { OwnedFd::from_raw_fd(check(fd)) }
-}
-
-#[inline]
-fn mask(mode: Mode) -> u32 {
-    let flags = match mode {
-        Mode::Level => 0,
-        Mode::Edge => libc::EPOLLET,
-        Mode::OneShot => libc::EPOLLONESHOT,
-    };
-    (libc::EPOLLIN | libc::EPOLLRDHUP | flags) as u32
 }
 
 impl Epoll {
@@ -56,14 +39,26 @@ impl Epoll {
 }
 
 impl Registry for Epoll {
+    type Interest = u32;
+
     #[inline]
-    fn add(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
-        self.control(libc::EPOLL_CTL_ADD, fd, mask(mode), token);
+    fn interest(mode: Mode) -> u32 {
+        let flags = match mode {
+            Mode::Level => 0,
+            Mode::Edge => libc::EPOLLET,
+            Mode::OneShot => libc::EPOLLONESHOT,
+        };
+        (libc::EPOLLIN | libc::EPOLLRDHUP | flags) as u32
     }
 
     #[inline]
-    fn change(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
-        self.control(libc::EPOLL_CTL_MOD, fd, mask(mode), token);
+    fn add(&self, fd: BorrowedFd<'_>, token: usize, mode: Mode) {
+        self.control(libc::EPOLL_CTL_ADD, fd, Self::interest(mode), token);
+    }
+
+    #[inline]
+    fn watch(&self, fd: BorrowedFd<'_>, token: usize, interest: u32) {
+        self.control(libc::EPOLL_CTL_MOD, fd, interest, token);
     }
 
     #[inline]
