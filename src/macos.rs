@@ -1118,6 +1118,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_said_before_a_source_was_registered_anew_is_dropped() {
+        let mut selector = Selector::new().unwrap();
+        let (watched, mut peer) = UnixStream::pair().unwrap();
+        peer.write_all(b"x").unwrap();
+        selector.registrator().register(&watched, 1, Interests::READABLE).unwrap();
+
+        // Another thread may come between these two calls.
+        let mut events = Events::with_capacity(4);
+        selector.queue.wait(&mut events, None).unwrap();
+        assert_eq!(events.len(), 1);
+        selector.registrator().register(&watched, 2, Interests::WRITABLE).unwrap();
+        selector.queue.sift(&mut events);
+        assert_eq!(events, []);
+
+        selector.select(&mut events, None).unwrap();
+        assert_eq!(format!("{:?}", events), "[Event(2 writable)]");
+    }
+
+    #[test]
     fn a_one_shot_is_reported_in_one_batch_and_no_other() {
         let one_shot = registration(1, 7);
         let level = Registration { interests: Interests::READABLE | Interests::LEVEL, ..one_shot };
