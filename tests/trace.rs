@@ -58,7 +58,7 @@ fn story() -> io::Result<()> {
 const LINES: &[&str] = &[
     "epoll_create1(EPOLL_CLOEXEC) = *",
     "pipe2([*, *], O_CLOEXEC|O_NONBLOCK) = 0",
-    "epoll_ctl(*, EPOLL_CTL_ADD, *, {EPOLLET, token=0}) = 0",
+    "epoll_ctl(*, EPOLL_CTL_ADD, *, {EPOLLET, the bell}) = 0",
     "epoll_ctl(*, EPOLL_CTL_ADD, *, {EPOLLIN|EPOLLRDHUP|EPOLLONESHOT, token=9}) = 0",
     "epoll_wait(*, [{EPOLLIN, token=9}], 8, -1) = 1",
     "accept4(*, {127.0.0.1:*}, SOCK_CLOEXEC|SOCK_NONBLOCK) = *",
@@ -68,9 +68,9 @@ const LINES: &[&str] = &[
     "epoll_ctl(*, EPOLL_CTL_MOD, *, {EPOLLIN|EPOLLOUT|EPOLLWRBAND|EPOLLRDHUP, token=11}) = 0",
     "epoll_ctl(*, EPOLL_CTL_DEL, *, {0, token=0}) = 0",
     "epoll_ctl(*, EPOLL_CTL_DEL, *, {0, token=0}) = -1 ENOENT (No such file or directory)",
-    "epoll_ctl(*, EPOLL_CTL_MOD, *, {EPOLLWRNORM|EPOLLET, token=0}) = 0",
-    "epoll_wait(*, [{EPOLLWRNORM, token=0}], 8, -1) = 1",
-    "epoll_ctl(*, EPOLL_CTL_MOD, *, {EPOLLWRNORM|EPOLLET, token=0}) = 0",
+    "epoll_ctl(*, EPOLL_CTL_MOD, *, {EPOLLWRNORM|EPOLLET, the bell}) = 0",
+    "epoll_wait(*, [{EPOLLWRNORM, the bell}], 8, -1) = 1",
+    "epoll_ctl(*, EPOLL_CTL_MOD, *, {EPOLLWRNORM|EPOLLET, the bell}) = 0",
 ];
 #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
 const LINES: &[&str] = &[
@@ -82,9 +82,9 @@ const LINES: &[&str] = &[
     "kevent(*, NULL, 0, [{*, EVFILT_READ, ~, data=5, udata=*}], 8, {tv_sec=~, tv_nsec=~}) = 1",
     "kevent(~EVFILT_READ, EV_ADD|EV_RECEIPT, ~EVFILT_WRITE, EV_ADD|EV_RECEIPT, ~) = 4",
     "kevent(*, [{*, EVFILT_READ, EV_DELETE|EV_RECEIPT, ~}, {*, EVFILT_WRITE, EV_DELETE|EV_RECEIPT, ~}], 2, ~) = 2",
-    "kevent(*, NULL, 0, [{0, EVFILT_USER, ~}], 8, NULL) = 1",
+    "kevent(*, NULL, 0, [{0, EVFILT_USER, ~, the bell}], 8, NULL) = 1",
     // NetBSD before 10 and OpenBSD before 7.8 do this by a pair of sockets, and std's writes do not show.
-    "kevent(*, [{0, EVFILT_USER, EV_ADD|EV_RECEIPT, NOTE_TRIGGER, ~) = 1",
+    "kevent(*, [{0, EVFILT_USER, EV_ADD|EV_RECEIPT, NOTE_TRIGGER, the bell}], ~) = 1",
 ];
 #[cfg(windows)]
 const LINES: &[&str] = &[

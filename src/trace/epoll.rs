@@ -25,9 +25,15 @@ const EVENTS: Names = names![
 
 impl fmt::Debug for ffi::epoll_event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let data = self.data;
-        let events = Flags(self.events.into(), EVENTS);
-        write!(f, "{{{}, token={}}}", events, data)
+        let (events, data) = (self.events, self.data);
+        // Watched for a condition of its own, or at first for none.
+        let is_bell = events & ffi::EPOLLWRNORM != 0 || events == ffi::EPOLLET;
+        let events = Flags(events.into(), EVENTS);
+        if is_bell {
+            write!(f, "{{{}, the bell}}", events)
+        } else {
+            write!(f, "{{{}, token={}}}", events, data)
+        }
     }
 }
 

@@ -47,6 +47,9 @@ impl fmt::Debug for ffi::kevent {
             ffi::NOTE_TRIGGER => f.write_str(", NOTE_TRIGGER")?,
             fflags => write!(f, ", fflags={}", fflags)?,
         }
+        if self.filter == ffi::EVFILT_USER {
+            return f.write_str(", the bell}");
+        }
         write!(f, ", data={}, udata={}}}", self.data, self.udata)
     }
 }
