@@ -4,12 +4,12 @@
 //!       cargo run --example workshop -- 7               checks step 7 alone
 //!       cargo run --example workshop -- --list          all steps
 //!       cargo run --example workshop -- --solution      checks the solution instead
-//! See:  the steps that your queue has passed, and the first that it has not: what was expected, what came instead, and
-//!       where to look.
+//! See:  the steps that your queue has passed, and the first that it has not: what was expected, what happened instead,
+//!       and where to look.
 //!
 //! Your file is `mine_epoll.rs` on Linux, `mine_kqueue.rs` on macOS and the BSDs, `mine_iocp.rs` on Windows, all beside this
-//! one. What it is to do is in `queue.rs`. When you are stuck for good, `solution_epoll.rs` and so on are there. Nothing is
-//! stored: every run finds out anew how far you are.
+//! one. `queue.rs` says what your queue has to do. If you get stuck for good, look into `solution_epoll.rs` and so on. Nothing is
+//! stored: every run finds out anew how far you are. (`git checkout examples/workshop` starts over.)
 
 mod checks;
 mod delays;
@@ -28,7 +28,7 @@ mod step;
 mod steps;
 
 use std::process::exit;
-use step::{Failure, Step};
+use step::{say, Failure, Step};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod system {
@@ -84,36 +84,40 @@ fn main() {
 fn go(steps: &[Step], numbers: std::ops::RangeInclusive<usize>, solution: bool) {
     let file =
         format!("examples/workshop/{}_{}.rs", if solution { "solution" } else { "mine" }, system::NAME);
-    println!("Build your own queue. {} {}\n", if solution { "Checked is" } else { "You write it in" }, file);
+    say(format_args!(
+        "Build your own queue. {} {}\n",
+        if solution { "This checks" } else { "You write" },
+        file
+    ));
     let is_all = numbers == (1..=steps.len());
     for number in numbers {
         let step = &steps[number - 1];
         match step::check(number, solution) {
-            Ok(()) => println!("  {:2}  passed   {}", number, step.title),
+            Ok(()) => say(format_args!("  {:2}  passed   {}", number, step.title)),
             Err(failure) => {
-                println!("  {:2}  NOT YET  {}\n", number, step.title);
+                say(format_args!("  {:2}  NOT YET  {}\n", number, step.title));
                 introduce(number, step, steps.len());
                 explain(&failure, &file);
-                println!("\nChange {}, then run this again.", file);
+                say(format_args!("\nChange {}, then run this again.", file));
                 exit(1);
             }
         }
     }
     if is_all {
-        println!("\nAll {} steps. {}", steps.len(), steps::FAREWELL);
+        say(format_args!("\nAll {} steps. {}", steps.len(), steps::FAREWELL));
     }
 }
 
 /// Says what a step is about.
 fn introduce(number: usize, step: &Step, of: usize) {
-    println!("Step {} of {}: {}", number, of, step.title);
+    say(format_args!("Step {} of {}: {}", number, of, step.title));
     for chapter in step.chapters {
         let number = chapter[2..4].trim_start_matches('0');
-        println!("Read chapter {}: src/guide/{}.md", number, chapter);
+        say(format_args!("Read chapter {}: src/guide/{}.md", number, chapter));
     }
-    println!();
+    say("");
     step.task.split('\n').for_each(|paragraph| wrap("  ", "  ", paragraph));
-    println!();
+    say("");
 }
 
 /// Says why it is not passed.
@@ -139,11 +143,11 @@ fn wrap(head: &str, indent: &str, words: &str) {
     let mut line = head.to_string();
     for word in words.split(' ') {
         if line.chars().count() + word.chars().count() >= 100 {
-            println!("{}", line.trim_end());
+            say(format_args!("{}", line.trim_end()));
             line = indent.to_string();
         }
         line += word;
         line.push(' ');
     }
-    println!("{}", line.trim_end());
+    say(format_args!("{}", line.trim_end()));
 }

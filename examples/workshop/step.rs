@@ -6,7 +6,7 @@
 
 use std::env;
 use std::fmt::Display;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 #[cfg(unix)]
 use std::os::unix::process::ExitStatusExt;
 use std::panic;
@@ -133,7 +133,7 @@ pub fn check(number: usize, solution: bool) -> Outcome {
             Some((what, words)) => (what, words.to_string()),
             None => {
                 if !line.is_empty() {
-                    println!("       | {}", line);
+                    say(format_args!("       | {}", line));
                 }
                 continue;
             }
@@ -196,4 +196,15 @@ fn how_it_died(child: &mut Child, deadline: Instant) -> io::Result<String> {
         _ => format!("{}. Did your code close a handle that is not its own?", status),
     };
     Ok(format!("the process died: {}", cause))
+}
+
+/// Prints a line. When nobody reads it any more (`| head -1`) the program is over, where `println!` would panic.
+pub fn say(line: impl Display) {
+    if let Err(error) = writeln!(io::stdout(), "{}", line) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            process::exit(0);
+        }
+        eprintln!("cannot print: {}", error);
+        process::exit(1);
+    }
 }

@@ -115,9 +115,9 @@ pub fn all<Q: Queue>() -> Vec<Step> {
             title: "Edge",
             chapters: &["ch09_modes", CHAPTER],
             task: either(
-                "EPOLLET reports a source when something arrives, no second event for the same bytes. When a \
+                "EPOLLET reports a source when something arrives, and not again for the same bytes. When a \
                  source is registered again, it takes the new mode.",
-                "EV_CLEAR reports a source when something arrives, no second event for the same bytes. When a \
+                "EV_CLEAR reports a source when something arrives, and not again for the same bytes. When a \
                  source is registered again, it must take the new mode, but a knote keeps the mode that it \
                  was born with. So delete it first, in the same call: two changes, each with EV_RECEIPT, and \
                  room for two receipts. Then the ENOENT for a knote that was not there does not stop the \
