@@ -127,6 +127,8 @@ impl Registration {
             return Err(closed());
         }
         let refuse = |place| match place {
+            // Its end may be that of the queue, which has begun meanwhile.
+            _ if !is_new && queue.is_closed() => Err(closed()),
             _ if !is_new => Err(not_registered()),
             Place::Nowhere => Ok(()),
             _ => Err(watched_already()),
