@@ -145,7 +145,7 @@ mod trace;
 #[cfg(unix)]
 mod unix;
 mod wait;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(unix)]
 mod waker;
 
 use wait::Timeout;

@@ -23,14 +23,13 @@
 //! says in a later batch is dropped as well.
 //!
 //! To end a wait from outside there is `EVFILT_USER`, a knote about nothing, which becomes active when somebody
-//! triggers it. The queue has one, its bell, for closing and for all wakers; a waker is a token and a mark that it has
-//! rung.
+//! triggers it. The queue has one, its bell, for closing and for all wakers (`waker.rs`).
 
 use crate::trace;
 use crate::unix::{check, fcntl};
 use crate::wait::{room, wait, Kernel, Timeout};
+use crate::waker::Wakes;
 use crate::{closed, not_registered, Events, Interests, Token};
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -42,13 +41,13 @@ use std::os::unix::io::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) use crate::unix::pipe::{pipe, ReadEnd, WriteEnd};
 pub use crate::unix::Source;
 pub(crate) use crate::unix::{accept, connect, send_vectored, Edge};
+pub use crate::waker::Waker;
 pub(crate) use std::os::unix::io::OwnedFd as Owned;
 
 /// The most records the kernel fills in one call: most systems count them in an `int`.
@@ -77,8 +76,7 @@ pub(crate) struct Queue {
     process: u32,
     /// Rings once the queue is closed, and for wakers.
     bell: Bell,
-    /// Set once, by `close_loop` or by the end of the selector; looked at by everybody.
-    closed: AtomicBool,
+    pub(crate) wakes: Wakes,
     /// Locked while a source is registered and while a batch of events is gone through, so that each happens before
     /// or after the other. Never while the kernel waits, and never by a wake, which may come from a signal handler.
     table: Mutex<Table>,
@@ -92,8 +90,6 @@ struct Table {
     last_number: usize,
     /// Counts the batches of events.
     batch: usize,
-    /// Of all wakers, and of those that are gone but still owe their event.
-    wakes: VecDeque<Arc<Wake>>,
 }
 
 /// The newest registration of a descriptor.
@@ -165,13 +161,16 @@ impl Table {
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kqueue: &OwnedFd = &self.kqueue;
-        f.debug_struct("Queue").field("kqueue", kqueue).field("closed", &self.closed).finish_non_exhaustive()
+        f.debug_struct("Queue")
+            .field("kqueue", kqueue)
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
     }
 }
 
 impl Queue {
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.wakes.is_closed()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -222,8 +221,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Turns what the kernel has written into what the poll delivers: without the bell and whatever is out of date, and
-    /// with tokens in place of numbers.
+    /// Turns what the kernel has written into what the poll delivers: without the bell and whatever is out of date, with
+    /// tokens in place of numbers, and with what the wakers have to say.
     fn sift(&self, events: &mut Events) {
         let mut table = self.table();
         table.batch = table.batch.wrapping_add(1).max(1);
@@ -233,40 +232,21 @@ impl Queue {
             rang |= is_bell;
             !is_bell && table.translate(&mut event.record)
         });
+        drop(table);
         if rang {
-            self.answer(&mut table.wakes, events);
+            // First room for the next ring, then the wakers: who rings later must be heard.
+            self.bell.silence();
+            self.wakes.silence();
         }
-    }
-
-    /// Adds the events of the wakers that rang.
-    fn answer(&self, wakes: &mut VecDeque<Arc<Wake>>, events: &mut Events) {
-        self.bell.silence();
-        for _ in 0..wakes.len() {
-            if events.len() == events.capacity() {
-                // The others come with the next poll, which begins with them. What fits is delivered in any case.
-                if wakes.iter().any(|wake| wake.is_pending()) {
-                    let _ = self.ring();
-                }
-                return;
-            }
-            if let Some(mut wake) = wakes.pop_front() {
-                // Asked first: once nobody else has it, nobody can wake any more.
-                let is_last = Arc::get_mut(&mut wake).is_some();
-                if wake.is_pending() {
-                    // A wake from here on must ring again.
-                    wake.round.fetch_add(1, Ordering::AcqRel);
-                    let record = change(0, ffi::EVFILT_READ, 0, wake.token);
-                    events.push(Event { record });
-                }
-                if !is_last {
-                    wakes.push_back(wake);
-                }
-            }
+        let readable = |token| Event { record: change(0, ffi::EVFILT_READ, 0, token) };
+        if self.wakes.deliver(events, readable) && self.ring().is_err() {
+            // What is in hand is delivered in any case: the rest comes with the next ring.
+            self.wakes.silence();
         }
     }
 
     /// Ends the current wait, or the next one. Never blocks.
-    fn ring(&self) -> io::Result<()> {
+    pub(crate) fn ring(&self) -> io::Result<()> {
         match &self.bell {
             Bell::Knote => {
                 // Without `EV_CLEAR`: the knote has it, and given along with a trigger it takes that back on some systems.
@@ -298,11 +278,12 @@ impl Kernel for &Queue {
             if self.is_closed() {
                 return Err(closed());
             }
-            if events.is_empty() {
+            if events.is_empty() && !self.wakes.are_news() {
                 return Ok(());
             }
+            let is_quiet = events.is_empty();
             self.sift(events);
-            if !events.is_empty() {
+            if is_quiet || !events.is_empty() {
                 return Ok(());
             }
             // Nothing of it was for the caller, but there may be more behind it.
@@ -362,7 +343,7 @@ impl Selector {
             kqueue: ManuallyDrop::new(kqueue),
             process: process::id(),
             bell: Bell::Knote,
-            closed: AtomicBool::new(false),
+            wakes: Wakes::default(),
             table: Mutex::default(),
         };
         // An edge for each ring: the bell need not be silenced.
@@ -403,7 +384,7 @@ impl Selector {
 impl Drop for Selector {
     /// The loop has ended, and the remaining registrators and wakers must know.
     fn drop(&mut self) {
-        self.queue.closed.store(true, Ordering::Release);
+        self.queue.wakes.close();
     }
 }
 
@@ -501,7 +482,7 @@ impl Registrator {
     ///
     /// [`Interrupted`](io::ErrorKind::Interrupted): the queue is already closed.
     pub fn close_loop(&self) -> io::Result<()> {
-        let was_closed = self.queue.closed.swap(true, Ordering::AcqRel);
+        let was_closed = self.queue.wakes.close();
         // If it was, it is rung for the end once more all the same: the call before may have failed to.
         let rang = self.queue.ring().or_else(|error| match &self.queue.bell {
             // This takes no memory, as a byte may.
@@ -645,97 +626,6 @@ impl Event {
     #[inline]
     fn has_ended(&self) -> bool {
         self.record.flags & ffi::EV_EOF != 0
-    }
-}
-
-/// Ends a wait from another thread, with an event of its own: readable, under its token.
-///
-/// All wakes between two polls come as one event. None is lost, even if the waker is dropped before the poll. A clone
-/// is another handle to the same waker.
-///
-/// # Examples
-///
-/// ```
-/// use minimio::{Events, Poll, Waker};
-///
-/// # fn main() -> std::io::Result<()> {
-/// let mut poll = Poll::new()?;
-/// let waker = Waker::new(poll.registry(), 7)?;
-/// std::thread::spawn(move || waker.wake());
-///
-/// let mut events = Events::new();
-/// poll.poll(&mut events, None)?;
-/// assert!(events[0].id() == 7 && events[0].is_readable());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct Waker {
-    queue: Arc<Queue>,
-    wake: Arc<Wake>,
-}
-
-/// What a waker and the queue share. The queue keeps it until the event is delivered, even when the waker is gone.
-#[derive(Debug)]
-struct Wake {
-    token: Token,
-    /// Numbers the times between two events, to merge wakes: even while nobody woke, odd once somebody did. A wake makes
-    /// it odd, the poll that delivers the event makes it even again.
-    round: AtomicUsize,
-    /// The round of the last wake that rang. 0, which is even, is none.
-    rang_in: AtomicUsize,
-}
-
-impl Wake {
-    fn is_pending(&self) -> bool {
-        self.round.load(Ordering::Acquire) % 2 == 1
-    }
-}
-
-impl Waker {
-    /// Creates a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
-    ///
-    /// # Errors
-    ///
-    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * The system's error if it has no room for another one (on Linux a waker is a descriptor).
-    pub fn new(registrator: &impl AsRef<Registrator>, token: Token) -> io::Result<Waker> {
-        let queue = Arc::clone(&registrator.as_ref().queue);
-        if queue.is_closed() {
-            return Err(closed());
-        }
-        let wake = Arc::new(Wake { token, round: AtomicUsize::new(0), rang_in: AtomicUsize::new(0) });
-        let mut table = queue.table();
-        // Those that are gone and owe nothing make room.
-        table.wakes.retain_mut(|wake| Arc::get_mut(wake).is_none() || wake.is_pending());
-        table.wakes.push_back(Arc::clone(&wake));
-        drop(table);
-        Ok(Waker { queue, wake })
-    }
-
-    /// Makes the current or the next poll deliver this waker's event. Never blocks.
-    ///
-    /// Once the queue is closed there is nobody left to wake, and this returns `Ok`.
-    ///
-    /// # Errors
-    ///
-    /// The system's error, in the rare case that it cannot signal.
-    ///
-    /// # Platform notes
-    ///
-    /// On Unix you may call it from a signal handler.
-    pub fn wake(&self) -> io::Result<()> {
-        let Wake { round, rang_in, .. } = &*self.wake;
-        // This writes even where it changes nothing: so the call stands before or after the one that ends the round, and
-        // whatever the caller did before it is seen by the thread that it wakes.
-        let round = round.fetch_or(1, Ordering::AcqRel) | 1;
-        if rang_in.load(Ordering::Acquire) == round || self.queue.is_closed() {
-            return Ok(());
-        }
-        self.queue.ring()?;
-        // Only now: a wake that sees this returns without ringing, and a poll that does not wait must find the event.
-        rang_in.store(round, Ordering::Release);
-        Ok(())
     }
 }
 
@@ -1236,30 +1126,6 @@ mod tests {
                 "Event(7 readable writable read-closed write-closed error)"
             );
         }
-    }
-
-    #[test]
-    fn wakers_that_are_gone_leave_only_what_they_owe() {
-        let mut selector = Selector::new().unwrap();
-        let registrator = selector.registrator();
-        for token in 0..100 {
-            drop(Waker::new(&registrator, token).unwrap());
-        }
-        let owing = Waker::new(&registrator, 7).unwrap();
-        owing.wake().unwrap();
-        drop(owing);
-        let left = Waker::new(&registrator, 8).unwrap();
-        let tokens = |selector: &Selector| -> Vec<Token> {
-            let table = selector.queue.table();
-            table.wakes.iter().map(|wake| wake.token).collect()
-        };
-        assert_eq!(tokens(&selector), [7, 8]);
-
-        let mut events = Events::new();
-        selector.select(&mut events, None).unwrap();
-        assert_eq!(events[0].id(), 7);
-        assert_eq!(tokens(&selector), [8]);
-        drop(left);
     }
 
     #[test]

@@ -180,3 +180,32 @@ impl Waker {
         rang
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Events, Poll};
+
+    #[test]
+    fn wakers_that_are_gone_leave_only_what_they_owe() {
+        let mut poll = Poll::new().unwrap();
+        for token in 0..1000 {
+            drop(Waker::new(poll.registry(), token).unwrap());
+        }
+        let owing = Waker::new(poll.registry(), 7).unwrap();
+        owing.wake().unwrap();
+        drop(owing);
+        let left = Waker::new(poll.registry(), 8).unwrap();
+        let tokens = |poll: &Poll| -> Vec<Token> {
+            poll.registrator().queue.wakes.marks().iter().map(|mark| mark.token).collect()
+        };
+        // Those that owe nothing go now and then, when there is no room for another one.
+        assert!(tokens(&poll).len() < 20, "{:?}", tokens(&poll));
+
+        let mut events = Events::new();
+        poll.poll(&mut events, None).unwrap();
+        assert_eq!(events[0].id(), 7);
+        assert_eq!(tokens(&poll), [8]);
+        drop(left);
+    }
+}
