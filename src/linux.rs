@@ -10,11 +10,11 @@
 //! We remember nothing of this ourselves. The kernel keeps the token, and writes its records straight into the caller's
 //! [`Events`]; a registration costs no memory here, and a poll is one system call.
 //!
-//! To end a wait from outside, something watched must become ready. The queue has a bell for that: the end to write to of a
-//! pipe that nobody uses, so it is ready at any time. At first it is watched for nothing, and silent. To ring is to ask for
-//! readiness, by `EPOLL_CTL_MOD` in edge mode: the kernel looks, finds it ready and reports it, once. (An eventfd is the usual
-//! bell, but it has no condition of its own. By `EPOLLWRNORM`, which no source is watched for, we tell the bell's record from
-//! all others, and every token is left to the user.)
+//! To end a wait from outside, something watched must become ready. The queue has a bell for that: the writing end of a
+//! pipe that nobody uses, which is ready at any time. At first it is watched for nothing, so it is silent. Ringing it
+//! means asking for readiness, by `EPOLL_CTL_MOD` in edge mode: the kernel looks, finds it ready, and reports it once.
+//! (An eventfd is the usual bell, but it has no condition of its own. By `EPOLLWRNORM`, for which we watch no source,
+//! we tell the bell's record from all others, so every token is left to the user.)
 
 use crate::trace;
 use crate::unix::{check, pipe2};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 /// The capacity given to an `Events` that has none.
 const DEFAULT_CAPACITY: usize = 256;
 
-/// How long a wait may last, in the unit that the caller counts in: who counts in milliseconds is served by the kernel's plain
-/// wait from the first to the last, also when a signal leaves half a millisecond of it.
+/// How long a wait may last, in the caller's own unit. A caller that counts in milliseconds gets the kernel's plain
+/// wait from beginning to end, even when a signal leaves half a millisecond of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timeout {
     /// As the kernels take them: -1 is for ever.
@@ -40,7 +40,8 @@ impl Timeout {
     }
 }
 
-/// A timeout in milliseconds: rounded up, for a wait that ends early is no wait; cut to what fits, for the caller waits on.
+/// A timeout in milliseconds: rounded up, because a wait must not end early; cut to what fits, because the caller waits
+/// again.
 pub(crate) fn millis(timeout: Duration) -> i32 {
     let up = u64::from((timeout.subsec_nanos() + 999_999) / 1_000_000);
     let millis = timeout.as_secs().saturating_mul(1000).saturating_add(up);
@@ -60,7 +61,7 @@ impl From<Option<Duration>> for Timeout {
     }
 }
 
-/// The part that each platform has its own of.
+/// The part of waiting that differs from platform to platform.
 pub(crate) trait Kernel {
     /// Waits once, for `timeout` or shorter, and adds what there is to the empty `events`. A closed queue is an error.
     fn wait_once(&mut self, events: &mut Events, timeout: Timeout) -> io::Result<()>;

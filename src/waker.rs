@@ -1,16 +1,18 @@
 //! Waking a poll from other threads.
 //!
-//! A thread that sleeps in the kernel hears nothing but its queue. So each queue has a *bell*: something of its own in the
-//! kernel object, which anybody can make ready. It ends the sleep, and says no more than that there is news. What the news
-//! is stands on our side: each waker has a mark, and sets it before the bell is rung. The poll that hears the bell goes
+//! A thread that sleeps in the kernel hears nothing but its queue. So each queue has a *bell*: something of its own in
+//! the kernel object, which anybody can make ready. It ends the sleep, and says only that there is news. What the news
+//! is, we keep ourselves: each waker has a mark, and sets it before the bell is rung. The poll that hears the bell goes
 //! through the marks and makes an event of each that is set.
 //!
-//! To ring is a system call, and a hundred wakes should not be a hundred of them. So one bit says that the bell is ringing.
-//! Whoever sets it rings; whoever finds it set need not. The poll that takes the bell's record out of the kernel clears it,
-//! and goes through the marks *after that*: a wake that comes too late for this look finds the bit clear, and rings again.
+//! Ringing is a system call, and a hundred wakes should not be a hundred of them. So one bit says that the bell is
+//! ringing. A wake that sets the bit rings; a wake that finds it set need not. The poll that takes the bell's record
+//! out of the kernel clears the bit, and goes through the marks *after that*: a wake that comes too late for this look
+//! finds the bit clear, and rings again.
 //!
-//! While the bit is set, every poll goes through the marks, whether it has the bell's record or not. For who set the bit may
-//! not have come to ring yet, and a second one that relied on it has returned: a poll that does not wait must find its wake.
+//! While the bit is set, every poll goes through the marks, whether it has the bell's record or not. The wake that set
+//! the bit may not have rung yet, and a second wake may have relied on it and returned: a poll that does not wait must
+//! find that one.
 
 use crate::platform::{Queue, Registrator};
 use crate::{closed, Token};
@@ -19,7 +21,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a poll and those who want something from it tell each other.
+/// What a poll and those who want something from it share.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
     /// `RINGING`, `CLOSED`, both or, as a rule, nothing. All that the end of a wait has to look at.
@@ -58,15 +60,15 @@ impl Wakes {
         self.news.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED != 0
     }
 
-    /// Says that the bell is ringing. Returns whether it is up to the caller to ring it.
+    /// Marks the bell as ringing. Returns whether the caller has to ring it.
     ///
-    /// This writes even where it changes nothing. So it stands before or after the `silence` of a poll: what the caller did
-    /// before it is seen by that poll, or the caller rings.
+    /// This writes even if it changes nothing. So it comes before or after the `silence` of a poll: either that poll
+    /// sees what the caller did before, or the caller rings.
     fn must_ring(&self) -> bool {
         self.news.fetch_or(RINGING, Ordering::AcqRel) & (RINGING | CLOSED) == 0
     }
 
-    /// The bell's record is out of the kernel, or never came there. Whoever wakes from here on must ring again.
+    /// The bell's record is out of the kernel, or never got there. A wake from here on must ring again.
     pub(crate) fn silence(&self) {
         self.news.fetch_and(!RINGING, Ordering::AcqRel);
     }
@@ -113,9 +115,9 @@ impl Wakes {
     }
 }
 
-/// Makes a poll return from another thread, with an event of its own: readable, under its token.
+/// Ends a wait from another thread, with an event of its own: readable, under its token.
 ///
-/// Wakes between two polls come as one event; none is lost, even if the waker is dropped before the poll. A clone
+/// All wakes between two polls come as one event. None is lost, even if the waker is dropped before the poll. A clone
 /// is another handle to the same waker.
 ///
 /// # Examples
@@ -141,7 +143,7 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// Makes a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
+    /// Creates a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
     ///
     /// # Errors
     ///
@@ -157,15 +159,15 @@ impl Waker {
 
     /// Makes the current or the next poll deliver this waker's event. Never blocks.
     ///
-    /// Once the queue is closed there is nobody left to wake and this is `Ok`.
+    /// Once the queue is closed there is nobody left to wake, and this returns `Ok`.
     ///
     /// # Errors
     ///
-    /// The system's error in the rare case that it cannot signal.
+    /// The system's error, in the rare case that it cannot signal.
     ///
     /// # Platform notes
     ///
-    /// On Unix it may be called from a signal handler.
+    /// On Unix you may call it from a signal handler.
     #[inline]
     pub fn wake(&self) -> io::Result<()> {
         // First the mark, then the bell.
