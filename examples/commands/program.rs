@@ -5,9 +5,9 @@
 //! See:  the lines of all of them with the time, `|` for what they say and `!` for what they complain about. One takes too long
 //!       and is ended. At the end: what became of each.
 //!
-//! To listen to one child is easy: read until the end. To listen to two outputs of each of five children, and to fill the input of
-//! one meanwhile, takes eleven threads, or one queue. `PipeReader` and `PipeWriter` make sources of what `Command` gives, on
-//! every system.
+//! Listening to one child is easy: read until the end. Listening to two outputs of each of five children, and filling the
+//! input of one of them meanwhile, takes eleven threads, or one queue. `PipeReader` and `PipeWriter` turn what `Command`
+//! gives you into sources.
 
 use minimio::{Events, Interests, PipeReader, PipeWriter, Poll, Token};
 use std::fmt::Display;
