@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::net::{self, SocketAddr};
 use std::time::Duration;
 
-// What owns the handle of a socket has two names.
+// What owns the handle of a socket has two names, and that of a pipe another on Windows.
 #[cfg(unix)]
 use std::os::unix::io::OwnedFd as Owned;
 #[cfg(windows)]
@@ -38,7 +38,6 @@ const _: fn(&Waker) -> io::Result<()> = Waker::wake;
 const _: fn(SocketAddr) -> io::Result<TcpStream> = TcpStream::connect_nonblocking;
 const _: fn(&TcpListener) -> io::Result<(TcpStream, SocketAddr)> = TcpListener::accept;
 
-#[cfg(unix)]
 const _: fn() -> io::Result<(crate::PipeReader, crate::PipeWriter)> = crate::pipe;
 
 /// What each socket is made of and turns into, and the call of the user's own.
@@ -55,7 +54,6 @@ socket!(TcpStream);
 socket!(TcpListener);
 socket!(UdpSocket);
 
-#[cfg(unix)]
 const fn pipes() {
     use crate::{PipeReader, PipeWriter};
     use std::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -70,8 +68,8 @@ const fn pipes() {
     reads::<&PipeReader>();
     writes::<PipeWriter>();
     writes::<&PipeWriter>();
-    becomes::<Owned, PipeReader>();
-    becomes::<Owned, PipeWriter>();
+    becomes::<crate::platform::Owned, PipeReader>();
+    becomes::<crate::platform::Owned, PipeWriter>();
     becomes::<ChildStdout, PipeReader>();
     becomes::<ChildStderr, PipeReader>();
     becomes::<ChildStdin, PipeWriter>();
@@ -105,7 +103,6 @@ const _: () = {
     source::<dyn Source>();
     stream::<TcpStream>();
     stream::<&TcpStream>();
-    #[cfg(unix)]
     pipes();
     converts::<TcpStream, Owned>();
     converts::<TcpListener, Owned>();

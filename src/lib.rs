@@ -77,7 +77,7 @@
 //!
 //! | | epoll | kqueue | IOCP and AFD |
 //! |---|---|---|---|
-//! | sources | any pollable descriptor | any pollable descriptor | sockets |
+//! | sources | any pollable descriptor | any pollable descriptor | sockets, and minimio's own pipes |
 //! | one-shot, [`LEVEL`](Interests::LEVEL) | yes | yes | yes |
 //! | one socket watched twice, in two queues or as two clones | yes | yes | no, the kernel mixes up the events: `Unsupported` for minimio's types; any other socket moves to the queue that registered it last |
 //! | [`EDGE`](Interests::EDGE) | yes | yes | for minimio's own types; another socket gets `Unsupported` |
@@ -139,7 +139,6 @@ mod contract;
 #[cfg(any(doc, doctest))] // text only: whoever builds the crate need not read it
 pub mod guide;
 mod net;
-#[cfg(unix)]
 mod pipe;
 mod trace;
 #[cfg(unix)]
@@ -151,7 +150,6 @@ mod waker;
 use wait::Timeout;
 
 pub use net::{TcpListener, TcpStream, UdpSocket};
-#[cfg(unix)]
 pub use pipe::{pipe, PipeReader, PipeWriter};
 pub use platform::{Event, Registrator, Selector, Source, Waker};
 
@@ -237,7 +235,8 @@ impl Poll {
     ///
     /// # Platform notes
     ///
-    /// On Windows a source registered just before may need a moment longer than a poll with a timeout of 0 gives it.
+    /// On Windows a source registered just before, or a pipe, may need a moment longer than a poll with a timeout of 0
+    /// gives it.
     #[inline(always)] // A few instructions around the call of the kernel: see `wait`.
     pub fn poll(&mut self, events: &mut Events, timeout_ms: Option<i32>) -> io::Result<usize> {
         // What is known of the timeout in each arm saves instructions there.

@@ -47,7 +47,12 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 /// # Errors
 ///
 /// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) if the handle is not the reading end of a pipe;
-/// the handle is closed then.
+/// the handle is closed then. On Windows so it does if the pipe is not overlapped, as those of `Command` are.
+///
+/// # Platform notes
+///
+/// On Windows an event of a pipe may come a moment after its cause, because a thread of the library brings it to your
+/// queue; a poll with a timeout of 0 may be too early. One queue at a time can watch an end.
 ///
 /// # Examples
 ///
@@ -93,9 +98,14 @@ pub struct PipeReader {
 /// # Errors
 ///
 /// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) if the handle is not the writing end of a pipe;
-/// the handle is closed then.
+/// the handle is closed then. On Windows so it does if the pipe is not overlapped, as those of `Command` are.
 ///
 /// # Platform notes
+///
+/// On Windows a write may be accepted before there is room for all of it. It goes on by itself, even after you have
+/// dropped the writer or the queue, but not after your process has ended: `flush` returns `WouldBlock` until all is
+/// out. Nor are you told that the reader has gone unless a write is under way: the next write says so. One queue at a
+/// time can watch an end.
 ///
 /// On Linux, FreeBSD, OpenBSD and DragonFly a write is three system calls, because the thread has to hold `SIGPIPE`
 /// back meanwhile. A few large writes are cheaper than many small ones.

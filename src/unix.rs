@@ -27,8 +27,8 @@ use std::ptr;
 /// Linux refuses a regular file with `EPERM`: to the kernel it is always ready. That includes standard input when it is
 /// redirected from a file.
 ///
-/// On Windows: minimio's own sockets, which work in every mode and end their registration when they are dropped; std's
-/// sockets, `OwnedSocket` and `BorrowedSocket`, with the limits described at
+/// On Windows: minimio's own sockets and pipes, which work in every mode and end their registration when they are
+/// dropped; std's sockets, `OwnedSocket` and `BorrowedSocket`, with the limits described at
 /// [`register`](crate::Registrator::register); references to all of them; another crate's socket through
 /// `&socket.as_socket()`.
 pub trait Source: AsFd {}

@@ -34,16 +34,21 @@
 //! again, to make sure that it is still the same one. Nothing is ever set on a socket.
 //!
 //! The life of a registration, and who owns what meanwhile, is in `windows/registration.rs`; the calls to the driver
-//! are in `windows/afd.rs`; what concerns the sockets themselves is in `windows/winsock.rs`.
+//! are in `windows/afd.rs`; what concerns the sockets themselves is in `windows/winsock.rs`. Pipes, which AFD knows
+//! nothing of, are in `windows/pipe.rs`: they work in the classic way.
 
 #[path = "windows/afd.rs"]
 pub(crate) mod afd;
+#[path = "windows/pipe.rs"]
+pub(crate) mod pipe;
 #[path = "windows/registration.rs"]
 mod registration;
 #[path = "windows/winsock.rs"]
 pub(crate) mod winsock;
 
+use self::pipe::Pipe;
 use self::registration::{places, Registration};
+use self::winsock::{Target, Watched};
 use crate::trace::{self, trace};
 use crate::wait::{room, wait, Kernel, Timeout};
 use crate::{closed, Events, Interests, Token};
@@ -55,6 +60,7 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub(crate) use self::pipe::{pipe, Owned, ReadEnd, WriteEnd};
 pub(crate) use self::registration::Edge;
 pub use self::winsock::Source;
 pub(crate) use self::winsock::{accept, connect, forbid_sigpipe, send_vectored};
@@ -73,6 +79,10 @@ pub(crate) const KEY_POLL: usize = 0;
 pub(crate) const KEY_WAKE: usize = 1;
 /// The queue was closed. The packet owns nothing; it only ends the wait.
 const KEY_CLOSE: usize = 2;
+/// News of a pipe. The packet owns one reference to the `Pipe`.
+pub(crate) const KEY_PIPE: usize = 3;
+/// An operation on a pipe has ended. Such packets are only in the port that belongs to the pipes.
+pub(crate) const KEY_DONE: usize = 4;
 
 /// What the selector, its registrators, registrations and wakers share.
 pub(crate) struct Queue {
@@ -102,7 +112,7 @@ impl Queue {
             return Ok(Arc::clone(helper));
         }
         let helper = Arc::new(afd::open()?);
-        make_port(helper.as_raw_handle(), self.port.as_raw_handle())?;
+        make_port(helper.as_raw_handle(), self.port.as_raw_handle(), KEY_POLL)?;
         *current = Some(Arc::clone(&helper));
         Ok(helper)
     }
@@ -165,6 +175,11 @@ impl Queue {
                 // SAFETY: the pointer is of the reference that `wake` gave away for this one packet.
                 Packet::Wake(unsafe { Arc::from_raw(owned as *const WakerInner) })
             }
+            KEY_PIPE => {
+                self.in_flight.fetch_sub(1, Ordering::SeqCst);
+                // SAFETY: the pointer is of the reference that `Pipe::arm` gave away for this one packet.
+                Packet::Pipe(unsafe { Arc::from_raw(owned as *const Pipe) })
+            }
             _ => Packet::Close,
         }
     }
@@ -189,21 +204,22 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// Makes a port, or associates a handle with one: the packets of its operations come there.
-fn make_port(handle: RawHandle, port: RawHandle) -> io::Result<RawHandle> {
+/// Makes a port, or associates a handle with one: the packets of its operations come there, with this key.
+fn make_port(handle: RawHandle, port: RawHandle, key: usize) -> io::Result<RawHandle> {
     // How many threads may be busy with packets before the port keeps the next ones back. It counts those that took one some
     // time ago and do other things now, so for a queue that moves from thread to thread any small number is wrong.
     let threads = i32::MAX as u32;
     // SAFETY: the call takes no memory, and what is no handle is an error.
-    let made = unsafe { ffi::CreateIoCompletionPort(handle, port, KEY_POLL, threads) };
-    let (handle, port) = (trace::Handle(handle), trace::Handle(port));
-    check_handle(made, format_args!("CreateIoCompletionPort({handle}, {port}, KEY_POLL, {threads})"))
+    let made = unsafe { ffi::CreateIoCompletionPort(handle, port, key, threads) };
+    let (handle, port, key) = (trace::Handle(handle), trace::Handle(port), trace::key(key));
+    check_handle(made, format_args!("CreateIoCompletionPort({handle}, {port}, {key}, {threads})"))
 }
 
 /// What was in a packet.
 enum Packet {
     Poll(Arc<Registration>),
     Wake(Arc<WakerInner>),
+    Pipe(Arc<Pipe>),
     Close,
 }
 
@@ -229,6 +245,8 @@ pub struct Selector {
     /// Registrations that had an event and want more: the next `select` asks again. Not earlier: there is nobody to tell, and
     /// in edge mode a `WouldBlock` that is met meanwhile asks for more at once.
     again: Vec<Arc<Registration>>,
+    /// The same for pipes in level mode.
+    pipes: Vec<Arc<Pipe>>,
 }
 
 impl Selector {
@@ -239,7 +257,7 @@ impl Selector {
     /// The system's error if it has no room for another queue.
     pub fn new() -> io::Result<Selector> {
         // No handle and no port: the way to ask for a new one.
-        let port = make_port(ffi::INVALID_HANDLE_VALUE, ptr::null_mut())?;
+        let port = make_port(ffi::INVALID_HANDLE_VALUE, ptr::null_mut(), KEY_POLL)?;
         // SAFETY: the handle was just made and nobody else knows it.
         let port = unsafe { OwnedHandle::from_raw_handle(port) };
         let queue = Queue {
@@ -249,7 +267,7 @@ impl Selector {
             helper: Mutex::default(),
             closing: Mutex::default(),
         };
-        Ok(Selector { queue: Arc::new(queue), packets: Vec::new(), again: Vec::new() })
+        Ok(Selector { queue: Arc::new(queue), packets: Vec::new(), again: Vec::new(), pipes: Vec::new() })
     }
 
     /// Clears `events` and waits until there are some, or until `timeout` (`None`: for ever) has passed.
@@ -275,7 +293,7 @@ impl Selector {
 
 impl Kernel for &mut Selector {
     fn wait_once(&mut self, events: &mut Events, timeout: Timeout) -> io::Result<()> {
-        let Selector { queue, packets, again } = &mut **self;
+        let Selector { queue, packets, again, pipes } = &mut **self;
         let mut timeout = timeout.duration();
         let capacity = room(events, usize::MAX);
         // The packet that tells of the end comes once.
@@ -285,6 +303,9 @@ impl Kernel for &mut Selector {
         // Ask first, then wait: what is ready at once is in the port when we look.
         for registration in again.drain(..) {
             registration.again();
+        }
+        for pipe in pipes.drain(..) {
+            pipe.again();
         }
         // Whatever is ready now has its packet among these. A packet without an event may lead to another request that has
         // its answer at once, hence twice as many; but no more, for other threads can make them faster than we take them.
@@ -297,6 +318,7 @@ impl Kernel for &mut Selector {
                 events.extend(match queue.open(packet) {
                     Packet::Poll(registration) => registration.answered(again),
                     Packet::Wake(waker) => waker.answered(),
+                    Packet::Pipe(pipe) => pipe.answered(queue, pipes),
                     Packet::Close => {
                         queue.closed.store(true, Ordering::SeqCst);
                         None
@@ -424,8 +446,11 @@ impl Registrator {
     /// * [`NotFound`](io::ErrorKind::NotFound): this queue does not watch the source.
     /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
     pub fn deregister(&self, source: &(impl Source + ?Sized)) -> io::Result<()> {
-        let number = source.as_socket().as_raw_socket();
-        let newest = source.edge().map(Edge::newest);
+        let (number, edge) = match source.target() {
+            Target::Socket(socket, edge) => (socket.as_raw_socket(), edge),
+            Target::Pipe(pipe) => return pipe.unwatch(&self.queue),
+        };
+        let newest = edge.map(Edge::newest);
         Registration::find(&self.queue, number, newest.as_deref(), false)?.end();
         Ok(())
     }
@@ -457,13 +482,15 @@ impl Registrator {
         is_new: bool,
     ) -> io::Result<()> {
         interests.check()?;
-        let edge = source.edge();
+        let (number, edge) = match source.target() {
+            Target::Socket(socket, edge) => (socket.as_raw_socket(), edge),
+            Target::Pipe(pipe) => return pipe.watch(&self.queue, token, interests, is_new),
+        };
         if interests.is_edge() && edge.is_none() {
             let why =
                 "EDGE needs one of minimio's own sockets: Windows tells a socket's state, not its changes";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
-        let number = source.as_socket().as_raw_socket();
         let mut newest = edge.map(Edge::newest);
         let registration = Registration::find(&self.queue, number, newest.as_deref(), is_new)?;
         if let Some(newest) = &mut newest {

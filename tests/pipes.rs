@@ -1,5 +1,4 @@
 //! Pipes: between threads, and to and from child processes, in every mode.
-#![cfg(unix)]
 
 mod util;
 
@@ -524,6 +523,136 @@ fn the_ends_turn_into_descriptors_and_back() {
 }
 
 #[test]
+fn the_end_is_an_edge_of_its_own() {
+    let _alone = alone();
+    let (reader, mut writer) = pipe().unwrap();
+    let mut poll = Poll::new().unwrap();
+    poll.registry().register(&reader, 1, READABLE | EDGE).unwrap();
+    writer.write_all(b"last").unwrap();
+    expect_event(&mut poll, 1);
+    // All there is, and no `WouldBlock`.
+    assert_eq!((&reader).read(&mut [0; 4]).unwrap(), 4);
+    drop(writer);
+    assert!(expect_event(&mut poll, 1).read_closed);
+    assert_eq!((&reader).read(&mut [0; 4]).unwrap(), 0);
+}
+
+#[test]
+fn a_watched_reader_that_is_dropped_breaks_the_pipe_at_once() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    for (_, mode) in MODES {
+        let (reader, mut writer) = pipe().unwrap();
+        poll.registry().register(&reader, 1, READABLE | mode).unwrap();
+        expect_nothing(&mut poll);
+        drop(reader);
+        expect_kind(writer.write(b"x"), ErrorKind::BrokenPipe);
+        expect_nothing(&mut poll);
+    }
+}
+
+#[test]
+fn both_ends_work_without_a_queue() {
+    let _alone = alone();
+    let (mut reader, mut writer) = pipe().unwrap();
+    for _ in 0..3 {
+        let mut sent = fill(&writer);
+        expect_kind(writer.write(b"x"), ErrorKind::WouldBlock);
+        let begin = Instant::now();
+        while sent > 0 || writer.flush().is_err() {
+            sent -= drain(&reader).len();
+            assert!(begin.elapsed() < DEADLINE);
+            thread::yield_now();
+        }
+    }
+    assert_eq!(writer.write(b"").unwrap(), 0);
+    assert_eq!(reader.read(&mut []).unwrap(), 0);
+    let sent = fill(&writer);
+    drop(writer);
+    assert_eq!(read_to_end(&mut reader).len(), sent);
+}
+
+#[test]
+fn a_writer_that_is_dropped_is_the_end_though_nobody_polls() {
+    let _alone = alone();
+    let poll = Poll::new().unwrap();
+    let (mut reader, writer) = pipe().unwrap();
+    poll.registry().register(&writer, 1, WRITABLE).unwrap();
+    let sent = fill(&writer);
+    drop(writer);
+    assert_eq!(read_to_end(&mut reader).len(), sent);
+}
+
+#[cfg(windows)]
+#[test]
+fn what_a_write_has_not_got_rid_of_yet_is_not_flushed() {
+    let _alone = alone();
+    let mut poll = Poll::new().unwrap();
+    let (reader, mut writer) = pipe().unwrap();
+    poll.registry().register(&writer, 1, WRITABLE | EDGE).unwrap();
+    assert!(expect_event(&mut poll, 1).writable);
+    writer.flush().unwrap();
+    // More than fits. No `WouldBlock` was met yet but that of `flush`.
+    while writer.flush().is_ok() {
+        writer.write_all(&[0; 50_000]).unwrap();
+    }
+    expect_nothing(&mut poll);
+    drain(&reader);
+    assert!(expect_event(&mut poll, 1).writable);
+    writer.flush().unwrap();
+}
+
+#[cfg(windows)]
+#[test]
+fn an_end_is_watched_by_one_queue_at_a_time() {
+    let _alone = alone();
+    let (reader, mut writer) = pipe().unwrap();
+    let (mut first, mut second) = (Poll::new().unwrap(), Poll::new().unwrap());
+    first.registry().register(&reader, 1, READABLE | LEVEL).unwrap();
+    expect_kind(second.registry().register(&reader, 2, READABLE), ErrorKind::Unsupported);
+    expect_kind(second.registry().reregister(&reader, 2, READABLE), ErrorKind::NotFound);
+    expect_kind(second.registry().deregister(&reader), ErrorKind::NotFound);
+    // There it goes on.
+    writer.write_all(b"x").unwrap();
+    assert!(expect_event(&mut first, 1).readable);
+    first.registry().deregister(&reader).unwrap();
+    second.registry().register(&reader, 2, READABLE | LEVEL).unwrap();
+    assert!(expect_event(&mut second, 2).readable);
+    expect_nothing(&mut first);
+    // A queue that has ended watches nothing.
+    second.registrator().close_loop().unwrap();
+    first.registry().register(&reader, 3, READABLE | LEVEL).unwrap();
+    assert!(expect_event(&mut first, 3).readable);
+    drop(first);
+    let mut third = Poll::new().unwrap();
+    third.registry().register(&reader, 4, READABLE).unwrap();
+    assert!(expect_event(&mut third, 4).readable);
+}
+
+#[cfg(windows)]
+#[test]
+fn what_is_not_overlapped_or_the_other_end_is_refused() {
+    use std::os::windows::io::{FromRawHandle, RawHandle};
+    use std::ptr;
+    #[link(name = "kernel32")]
+    extern "system" {
+        fn CreatePipe(reader: *mut RawHandle, writer: *mut RawHandle, security: *mut u8, room: u32) -> i32;
+    }
+    let _alone = alone();
+    let (mut reader, mut writer) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: the system writes to the two locals, and takes a null pointer for none.
+    assert_ne!(unsafe { CreatePipe(&mut reader, &mut writer, ptr::null_mut(), 0) }, 0);
+    // SAFETY: both were just made and nobody else knows them.
+    let [reader, writer] = [reader, writer].map(|handle| unsafe { Owned::from_raw_handle(handle) });
+    expect_kind(PipeReader::try_from(reader), ErrorKind::InvalidInput);
+    expect_kind(PipeWriter::try_from(writer), ErrorKind::InvalidInput);
+    let mut child = child("talk").spawn().unwrap();
+    expect_kind(PipeWriter::try_from(Owned::from(child.stdout.take().unwrap())), ErrorKind::InvalidInput);
+    expect_kind(PipeReader::try_from(Owned::from(child.stdin.take().unwrap())), ErrorKind::InvalidInput);
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_poll_keeps_its_time_while_a_child_says_nothing() {
     let _alone = alone();
     let mut child = child("wait").spawn().unwrap();
@@ -536,6 +665,7 @@ fn a_poll_keeps_its_time_while_a_child_says_nothing() {
     assert!(begin.elapsed() >= Duration::from_millis(50));
     drop(input_of(&mut child));
     assert!(expect_event(&mut poll, 1).readable);
+    poll.registry().deregister(&output).unwrap();
     assert_eq!(read_to_end(&mut output), b"");
     assert!(child.wait().unwrap().success());
 }

@@ -287,6 +287,53 @@ fn the_calls_of_a_pipe_are_lines() {
     }
 }
 
+#[cfg(windows)]
+#[test]
+fn the_calls_of_a_pipe_are_lines() {
+    if is_child() {
+        let (mut reader, mut writer) = minimio::pipe().unwrap();
+        let mut poll = Poll::new().unwrap();
+        poll.registry().register(&reader, 1, Interests::READABLE).unwrap();
+        writer.write_all(b"hello").unwrap();
+        poll.poll(&mut Events::new(), None).unwrap();
+        assert_eq!(reader.read(&mut [0; 8]).unwrap(), 5);
+        drop(reader);
+        writer.write(b"x").unwrap_err();
+        return;
+    }
+    let output = child("the_calls_of_a_pipe_are_lines").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{}", text);
+    // Two threads write them: one waits for operations that have ended.
+    let mut lines = text.lines().map(|line| line.split_once(" ms  ").unwrap().1.trim_start_matches("[1] "));
+    let patterns = [
+        "CreateNamedPipeW(~minimio.~) = *",
+        "GetFileType(*) = 3",
+        "NtQueryInformationFile(*, FileAccessInformation, [*]) = STATUS_SUCCESS",
+        "CreateIoCompletionPort(*, *, KEY_DONE, *) = *",
+        "SetFileCompletionNotificationModes(*, FILE_SKIP_COMPLETION_PORT_ON_SUCCESS) = TRUE",
+        "CreateEventW(NULL, TRUE, FALSE, NULL) = *",
+        "PeekNamedPipe(*, [0]) = TRUE",
+        "ReadFile(*, 0, *) = ERROR_IO_PENDING (997)",
+        "WriteFile(*, 5, *) = TRUE",
+        "~GetQueuedCompletionStatusEx(*, [{KEY_PIPE}], ~) = TRUE",
+        "PeekNamedPipe(*, [5]) = TRUE",
+        "ReadFile(*, 5, *) = TRUE",
+        "GetOverlappedResult(*, *, [5], TRUE) = TRUE",
+        "WriteFile(*, 1, *) = ERROR_NO_DATA (232)",
+    ];
+    for pattern in patterns {
+        assert!(lines.any(|line| fits(line, pattern)), "{} is not in its place in\n{}", pattern, text);
+    }
+    for pattern in [
+        "[2] (slept ~GetQueuedCompletionStatusEx(*, [{KEY_DONE}], ~",
+        "[2] PostQueuedCompletionStatus(*, 0, KEY_PIPE, *) = TRUE",
+    ] {
+        let mut lines = text.lines().map(|line| line.split_once(" ms  ").unwrap().1);
+        assert!(lines.any(|line| fits(line, pattern)), "{} is not in\n{}", pattern, text);
+    }
+}
+
 /// `wake` may be called from a signal handler, so also the line about it must come about without what a handler could find
 /// in use: std's standard error and the heap.
 #[cfg(unix)]

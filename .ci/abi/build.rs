@@ -10,6 +10,8 @@ const RENAMED: &[(&str, &str, &str)] = &[
     ("linux", "IOV_MAX", "UIO_MAXIOV"),
     ("linux", "epoll_event.data", "u64"),
     ("windows", "IO_STATUS_BLOCK.Status", "Anonymous.Status"),
+    ("windows", "OVERLAPPED.Offset", "Anonymous.Anonymous.Offset"),
+    ("windows", "OVERLAPPED.OffsetHigh", "Anonymous.Anonymous.OffsetHigh"),
     ("windows", "sockaddr_in", "SOCKADDR_IN"),
     ("windows", "sockaddr_in6", "SOCKADDR_IN6"),
     ("windows", "sockaddr_in6.sin6_scope_id", "Anonymous.sin6_scope_id"),

@@ -14,7 +14,12 @@ const ERRORS: &[(i32, &str)] = &[
     (6, "ERROR_INVALID_HANDLE"),
     (8, "ERROR_NOT_ENOUGH_MEMORY"),
     (87, "ERROR_INVALID_PARAMETER"),
+    (109, "ERROR_BROKEN_PIPE"),
+    (232, "ERROR_NO_DATA"),
+    (233, "ERROR_PIPE_NOT_CONNECTED"),
     (258, "WAIT_TIMEOUT"),
+    (995, "ERROR_OPERATION_ABORTED"),
+    (997, "ERROR_IO_PENDING"),
     (1450, "ERROR_NO_SYSTEM_RESOURCES"),
     (10022, "WSAEINVAL"),
     (10024, "WSAEMFILE"),
@@ -121,6 +126,8 @@ pub(crate) fn key(key: usize) -> &'static str {
     match key {
         platform::KEY_POLL => "KEY_POLL",
         platform::KEY_WAKE => "KEY_WAKE",
+        platform::KEY_PIPE => "KEY_PIPE",
+        platform::KEY_DONE => "KEY_DONE",
         _ => "KEY_CLOSE",
     }
 }

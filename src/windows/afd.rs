@@ -191,7 +191,7 @@ fn silence(handle: &OwnedHandle) -> io::Result<()> {
 
 /// Calls of the kernel itself return a status whose two highest bits are set if it is an error.
 #[inline(always)]
-fn check_status(status: ffi::NTSTATUS, call: fmt::Arguments<'_>) -> io::Result<()> {
+pub(crate) fn check_status(status: ffi::NTSTATUS, call: fmt::Arguments<'_>) -> io::Result<()> {
     trace(call, &Ok(trace::Status(status)));
     if status as u32 >> 30 == 3 {
         // SAFETY: the call takes no memory.

@@ -1,6 +1,6 @@
 //! The sockets of Windows: which of them you can register, and the system's side of the sockets in `crate::net`.
 
-use crate::platform::{check_bool, Edge};
+use crate::platform::{check_bool, Edge, Pipe};
 use crate::trace::{self, trace};
 use crate::{TcpListener, TcpStream, UdpSocket};
 use std::fmt;
@@ -12,10 +12,10 @@ use std::os::windows::io::{
     AsRawSocket, AsSocket, BorrowedSocket, FromRawSocket, IntoRawSocket, OwnedSocket, RawHandle, RawSocket,
 };
 use std::ptr;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
-/// What you can register, as it is: minimio's own sockets, which work in every mode and end their registration when
-/// they are dropped; std's sockets, `OwnedSocket` and `BorrowedSocket`, with the limits described at
+/// What you can register, as it is: minimio's own sockets and pipes, which work in every mode and end their
+/// registration when they are dropped; std's sockets, `OwnedSocket` and `BorrowedSocket`, with the limits described at
 /// [`register`](crate::Registrator::register); references to all of them; another crate's socket through
 /// `&socket.as_socket()`.
 ///
@@ -33,29 +33,43 @@ pub trait Source: Watched {}
 
 impl<T: Watched + ?Sized> Source for T {}
 
-/// Keeps [`Source`] to the types named there, and says what a type knows about edges.
-pub trait Watched: AsSocket {
-    /// What edge mode remembers, if the type can notice a `WouldBlock`.
-    fn edge(&self) -> Option<&Edge> {
-        None
-    }
+/// Keeps [`Source`] to the types named there, and says how each of them is watched.
+pub trait Watched {
+    /// What there is to watch.
+    fn target(&self) -> Target<'_>;
 }
 
-impl Watched for net::TcpStream {}
-impl Watched for net::TcpListener {}
-impl Watched for net::UdpSocket {}
-impl Watched for OwnedSocket {}
-impl Watched for BorrowedSocket<'_> {}
+/// How a source is watched.
+#[derive(Debug)]
+pub enum Target<'a> {
+    /// With the help of AFD, and with what edge mode remembers, if the type can notice a `WouldBlock`.
+    Socket(BorrowedSocket<'a>, Option<&'a Edge>),
+    /// As a pipe.
+    Pipe(&'a Arc<Pipe>),
+}
+
+/// Sockets that are not of our types.
+macro_rules! others {
+    ($($name:ty),*) => {
+        $(impl Watched for $name {
+            fn target(&self) -> Target<'_> {
+                Target::Socket(self.as_socket(), None)
+            }
+        })*
+    };
+}
+
+others!(net::TcpStream, net::TcpListener, net::UdpSocket, OwnedSocket, BorrowedSocket<'_>);
 
 impl<T: Watched> Watched for &T {
-    fn edge(&self) -> Option<&Edge> {
-        (**self).edge()
+    fn target(&self) -> Target<'_> {
+        (**self).target()
     }
 }
 
 impl<T: Watched> Watched for &mut T {
-    fn edge(&self) -> Option<&Edge> {
-        (**self).edge()
+    fn target(&self) -> Target<'_> {
+        (**self).target()
     }
 }
 
@@ -246,8 +260,8 @@ pub(crate) fn forbid_sigpipe(_socket: &impl AsSocket) {}
 macro_rules! handle {
     ($name:ident) => {
         impl Watched for $name {
-            fn edge(&self) -> Option<&Edge> {
-                Some(&self.edge)
+            fn target(&self) -> Target<'_> {
+                Target::Socket(self.as_socket(), Some(&self.edge))
             }
         }
 

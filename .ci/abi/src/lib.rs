@@ -23,6 +23,7 @@ mod other {
     pub use windows_sys::Win32::Foundation::*;
     pub use windows_sys::Win32::Networking::WinSock::*;
     pub use windows_sys::Win32::Storage::FileSystem::*;
+    pub use windows_sys::Win32::System::Pipes::*;
     pub use windows_sys::Win32::System::Threading::*;
     pub use windows_sys::Win32::System::WindowsProgramming::*;
     pub use windows_sys::Win32::System::IO::*;
