@@ -637,6 +637,16 @@ fn what_is_not_overlapped_or_the_other_end_is_refused() {
     #[link(name = "kernel32")]
     extern "system" {
         fn CreatePipe(reader: *mut RawHandle, writer: *mut RawHandle, security: *mut u8, room: u32) -> i32;
+        fn CreateNamedPipeW(
+            name: *const u16,
+            access: u32,
+            mode: u32,
+            instances: u32,
+            out_room: u32,
+            in_room: u32,
+            timeout: u32,
+            security: *mut u8,
+        ) -> RawHandle;
     }
     let _alone = alone();
     let (mut reader, mut writer) = (ptr::null_mut(), ptr::null_mut());
@@ -646,6 +656,20 @@ fn what_is_not_overlapped_or_the_other_end_is_refused() {
     let [reader, writer] = [reader, writer].map(|handle| unsafe { Owned::from_raw_handle(handle) });
     expect_kind(PipeReader::try_from(reader), ErrorKind::InvalidInput);
     expect_kind(PipeWriter::try_from(writer), ErrorKind::InvalidInput);
+    // One of messages, one of operations that do not wait, and one that is as it should be.
+    let overlapped_to_read = 0x4000_0001;
+    for (mode, is_fine) in [(4 | 2, false), (1, false), (0, true)] {
+        let name = format!(r"\\.\pipe\minimio.test.{}.{}\0", std::process::id(), mode);
+        let name: Vec<u16> = name.encode_utf16().collect();
+        // SAFETY: the name ends with 0, and there is a null pointer for none.
+        let handle = unsafe {
+            CreateNamedPipeW(name.as_ptr(), overlapped_to_read, mode, 1, 0, 4096, 0, ptr::null_mut())
+        };
+        // SAFETY: it was just made and nobody else knows it.
+        let refused = PipeReader::try_from(unsafe { Owned::from_raw_handle(handle) }).err();
+        let kind = if is_fine { None } else { Some(ErrorKind::InvalidInput) };
+        assert_eq!(refused.map(|error| error.kind()), kind);
+    }
     let mut child = child("talk").spawn().unwrap();
     expect_kind(PipeWriter::try_from(Owned::from(child.stdout.take().unwrap())), ErrorKind::InvalidInput);
     expect_kind(PipeReader::try_from(Owned::from(child.stdin.take().unwrap())), ErrorKind::InvalidInput);

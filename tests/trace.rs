@@ -310,6 +310,7 @@ fn the_calls_of_a_pipe_are_lines() {
         "CreateNamedPipeW(~minimio.~) = *",
         "GetFileType(*) = 3",
         "NtQueryInformationFile(*, FileAccessInformation, [*]) = STATUS_SUCCESS",
+        "GetNamedPipeHandleStateW(*, [0x0]) = TRUE",
         "CreateIoCompletionPort(*, *, KEY_DONE, *) = *",
         "SetFileCompletionNotificationModes(*, FILE_SKIP_COMPLETION_PORT_ON_SUCCESS) = TRUE",
         "CreateEventW(NULL, TRUE, FALSE, NULL) = *",

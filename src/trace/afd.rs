@@ -17,6 +17,7 @@ const ERRORS: &[(i32, &str)] = &[
     (109, "ERROR_BROKEN_PIPE"),
     (232, "ERROR_NO_DATA"),
     (233, "ERROR_PIPE_NOT_CONNECTED"),
+    (234, "ERROR_MORE_DATA"),
     (258, "WAIT_TIMEOUT"),
     (995, "ERROR_OPERATION_ABORTED"),
     (997, "ERROR_IO_PENDING"),

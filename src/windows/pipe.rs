@@ -273,6 +273,9 @@ impl Pipe {
         if access(raw)? & needed == 0 {
             return refuse("this is the other end of a pipe");
         }
+        if modes(raw) & (ffi::PIPE_NOWAIT | ffi::PIPE_READMODE_MESSAGE) != 0 {
+            return refuse("this pipe has messages, or operations that do not wait");
+        }
         if make_port(raw, port()?.port.as_raw_handle(), KEY_DONE).is_err() {
             return refuse("this pipe is not overlapped, or is associated with a completion port already");
         }
@@ -448,6 +451,8 @@ impl Pipe {
         let started = unsafe { self.start(handle, buffer, length, lent.cast()) };
         match started {
             Err(error) if error.raw_os_error() == Some(ffi::ERROR_IO_PENDING) => Ok(true),
+            // A pipe that has been turned to messages meanwhile. To the kernel that is no error, so there may be a packet.
+            Err(error) if error.raw_os_error() == Some(ffi::ERROR_MORE_DATA) => Ok(true),
             ended => {
                 // SAFETY: it has ended, and no packet comes for what ends at once.
                 let mut operation = unsafe { Box::from_raw(lent) };
@@ -580,6 +585,15 @@ fn access(handle: RawHandle) -> io::Result<u32> {
     Ok(rights)
 }
 
+/// How a pipe works, as far as the rights of the handle suffice to ask: those of a child's input need not.
+fn modes(handle: RawHandle) -> u32 {
+    let (mut modes, none) = (0, ptr::null_mut());
+    // SAFETY: the kernel writes to a local, and nothing where there is a null pointer.
+    let ret = unsafe { ffi::GetNamedPipeHandleStateW(handle, &mut modes, none, none, none, none.cast(), 0) };
+    let _ = check_bool(ret, format_args!("GetNamedPipeHandleStateW({handle:?}, [{modes:#x}])"));
+    modes
+}
+
 /// How many bytes there are to read. At the end, when nobody can write any more, that is `BrokenPipe`.
 fn available(handle: RawHandle) -> io::Result<usize> {
     let mut there = 0;
@@ -608,6 +622,9 @@ pub(crate) mod ffi {
     use std::os::raw::c_void;
     use std::os::windows::io::RawHandle;
 
+    pub const PIPE_NOWAIT: u32 = 1;
+    pub const PIPE_READMODE_MESSAGE: u32 = 2;
+    pub const ERROR_MORE_DATA: i32 = 234;
     pub const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
     pub const ERROR_OPERATION_ABORTED: i32 = 995;
     pub const ERROR_IO_PENDING: i32 = 997;
@@ -652,6 +669,18 @@ pub(crate) mod ffi {
             timeout: u32,
             security: *mut c_void,
         ) -> RawHandle;
+
+        /// The modes of a pipe, and more where there is no null pointer. FALSE with `GetLastError` on failure.
+        /// <https://learn.microsoft.com/windows/win32/api/namedpipeapi/nf-namedpipeapi-getnamedpipehandlestatew>
+        pub fn GetNamedPipeHandleStateW(
+            pipe: RawHandle,
+            modes: *mut u32,
+            instances: *mut u32,
+            most: *mut u32,
+            timeout: *mut u32,
+            user: *mut u16,
+            user_room: u32,
+        ) -> i32;
 
         /// Makes an event. Returns null with `GetLastError` on failure.
         /// <https://learn.microsoft.com/windows/win32/api/synchapi/nf-synchapi-createeventw>
