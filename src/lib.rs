@@ -144,7 +144,6 @@ mod trace;
 #[cfg(unix)]
 mod unix;
 mod wait;
-#[cfg(unix)]
 mod waker;
 
 use wait::Timeout;

@@ -51,12 +51,13 @@ use self::registration::{places, Registration};
 use self::winsock::{Target, Watched};
 use crate::trace::{self, trace};
 use crate::wait::{room, wait, Kernel, Timeout};
+use crate::waker::Wakes;
 use crate::{closed, Events, Interests, Token};
 use std::fmt;
 use std::io;
 use std::os::windows::io::{AsRawHandle, AsRawSocket, FromRawHandle, OwnedHandle, RawHandle, RawSocket};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,7 @@ pub(crate) use self::pipe::{pipe, Owned, ReadEnd, WriteEnd};
 pub(crate) use self::registration::Edge;
 pub use self::winsock::Source;
 pub(crate) use self::winsock::{accept, connect, forbid_sigpipe, send_vectored};
+pub use crate::waker::Waker;
 
 /// The most packets taken out of the port in one call.
 const MAX_PACKETS: usize = 4096;
@@ -75,9 +77,9 @@ const SOCKETS_PER_HELPER: usize = 32;
 // The completion key says what a packet is about.
 /// The answer to a request. The packet owns one reference to its `Registration`.
 pub(crate) const KEY_POLL: usize = 0;
-/// A wake. The packet owns one reference to the `WakerInner`.
+/// The bell was rung for the wakers. The packet owns nothing; it only ends the wait.
 pub(crate) const KEY_WAKE: usize = 1;
-/// The queue was closed. The packet owns nothing; it only ends the wait.
+/// The queue was closed. The packet owns nothing either.
 const KEY_CLOSE: usize = 2;
 /// News of a pipe. The packet owns one reference to the `Pipe`.
 pub(crate) const KEY_PIPE: usize = 3;
@@ -87,8 +89,7 @@ pub(crate) const KEY_DONE: usize = 4;
 /// What the selector, its registrators, registrations and wakers share.
 pub(crate) struct Queue {
     port: OwnedHandle,
-    /// Set once, by `close_loop` or by the end of the selector; looked at by everybody.
-    closed: AtomicBool,
+    pub(crate) wakes: Wakes,
     /// How many packets that own something are in the port or will come.
     in_flight: AtomicUsize,
     /// The handle of the driver that the next registrations send their requests through. Each of them owns it as well, so one
@@ -100,7 +101,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+        self.wakes.is_closed()
     }
 
     /// A handle of the driver with room for one more socket.
@@ -124,6 +125,11 @@ impl Queue {
         let ret = unsafe { ffi::PostQueuedCompletionStatus(port, 0, key, owned as *mut _) };
         let key = trace::key(key);
         check_bool(ret, format_args!("PostQueuedCompletionStatus({port:?}, 0, {key}, {owned:?})"))
+    }
+
+    /// Ends the current wait, or the next one, for the wakers. Never blocks.
+    pub(crate) fn ring(&self) -> io::Result<()> {
+        self.post(KEY_WAKE, ptr::null())
     }
 
     /// Waits once, at most `timeout`, and takes up to `room` packets out of the port.
@@ -170,11 +176,7 @@ impl Queue {
                 // SAFETY: the pointer is of the reference that `lend` gave away for this one packet.
                 Packet::Poll(unsafe { Arc::from_raw(owned as *const Registration) })
             }
-            KEY_WAKE => {
-                self.in_flight.fetch_sub(1, Ordering::SeqCst);
-                // SAFETY: the pointer is of the reference that `wake` gave away for this one packet.
-                Packet::Wake(unsafe { Arc::from_raw(owned as *const WakerInner) })
-            }
+            KEY_WAKE => Packet::Wake,
             KEY_PIPE => {
                 self.in_flight.fetch_sub(1, Ordering::SeqCst);
                 // SAFETY: the pointer is of the reference that `Pipe::arm` gave away for this one packet.
@@ -199,7 +201,7 @@ impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("port", &self.port)
-            .field("closed", &self.closed)
+            .field("closed", &self.is_closed())
             .finish_non_exhaustive()
     }
 }
@@ -218,7 +220,7 @@ fn make_port(handle: RawHandle, port: RawHandle, key: usize) -> io::Result<RawHa
 /// What was in a packet.
 enum Packet {
     Poll(Arc<Registration>),
-    Wake(Arc<WakerInner>),
+    Wake,
     Pipe(Arc<Pipe>),
     Close,
 }
@@ -262,7 +264,7 @@ impl Selector {
         let port = unsafe { OwnedHandle::from_raw_handle(port) };
         let queue = Queue {
             port,
-            closed: AtomicBool::new(false),
+            wakes: Wakes::default(),
             in_flight: AtomicUsize::new(0),
             helper: Mutex::default(),
             closing: Mutex::default(),
@@ -314,19 +316,31 @@ impl Kernel for &mut Selector {
         loop {
             let room = (capacity - events.len()).min(MAX_PACKETS);
             queue.take(packets, room, timeout)?;
+            let mut has_rung = false;
             for packet in packets.iter() {
                 events.extend(match queue.open(packet) {
                     Packet::Poll(registration) => registration.answered(again),
-                    Packet::Wake(waker) => waker.answered(),
+                    Packet::Wake => {
+                        queue.wakes.silence();
+                        has_rung = true;
+                        None
+                    }
                     Packet::Pipe(pipe) => pipe.answered(queue, pipes),
                     Packet::Close => {
-                        queue.closed.store(true, Ordering::SeqCst);
+                        queue.wakes.close();
                         None
                     }
                 });
             }
             if queue.is_closed() {
                 return Err(closed());
+            }
+            if has_rung || queue.wakes.are_news() {
+                let readable = |token| Event { token, words: READABLE };
+                if queue.wakes.deliver(events, readable) && queue.ring().is_err() {
+                    // What is in hand is delivered in any case: the rest comes with the next ring.
+                    queue.wakes.silence();
+                }
             }
             taken += packets.len();
             let is_empty = packets.len() < room;
@@ -346,7 +360,7 @@ impl Drop for Selector {
         let mut ended = Vec::new();
         places(|places| {
             // Under the lock, so that nobody who saw the queue open is about to enter the table.
-            queue.closed.store(true, Ordering::SeqCst);
+            queue.wakes.close();
             places.retain(|_, registration| {
                 let stays = !Arc::ptr_eq(&registration.queue, queue);
                 if !stays {
@@ -470,7 +484,7 @@ impl Registrator {
         // If the packet cannot be sent nothing has happened: a poll that sleeps would not have noticed. It is the packet that
         // brings the news; who takes it out need not wait for us to say so.
         queue.post(KEY_CLOSE, ptr::null())?;
-        queue.closed.store(true, Ordering::SeqCst);
+        queue.wakes.close();
         Ok(())
     }
 
@@ -581,104 +595,6 @@ impl Event {
     #[inline]
     pub fn is_error(&self) -> bool {
         self.words & ERROR != 0
-    }
-}
-
-/// Ends a wait from another thread, with an event of its own: readable, under its token.
-///
-/// All wakes between two polls come as one event. None is lost, even if the waker is dropped before the poll. A clone
-/// is another handle to the same waker.
-///
-/// # Examples
-///
-/// ```
-/// use minimio::{Events, Poll, Waker};
-///
-/// # fn main() -> std::io::Result<()> {
-/// let mut poll = Poll::new()?;
-/// let waker = Waker::new(poll.registry(), 7)?;
-/// std::thread::spawn(move || waker.wake());
-///
-/// let mut events = Events::new();
-/// poll.poll(&mut events, None)?;
-/// assert!(events[0].id() == 7 && events[0].is_readable());
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct Waker {
-    inner: Arc<WakerInner>,
-}
-
-#[derive(Debug)]
-struct WakerInner {
-    queue: Arc<Queue>,
-    token: Token,
-    /// Somebody woke, and no event has said so yet.
-    is_pending: AtomicBool,
-    /// How many packets are in the port, as far as those who put them there and took them out have got round to count. More than
-    /// one only if several threads wake at the same moment.
-    packets: AtomicIsize,
-}
-
-impl Waker {
-    /// Creates a waker for the queue of a [`Registrator`] or of a [`Registry`](crate::Registry).
-    ///
-    /// # Errors
-    ///
-    /// * [`Interrupted`](io::ErrorKind::Interrupted): the queue is closed.
-    /// * The system's error if it has no room for another one (on Linux a waker is a descriptor).
-    pub fn new(registrator: &impl AsRef<Registrator>, token: Token) -> io::Result<Waker> {
-        let queue = Arc::clone(&registrator.as_ref().queue);
-        if queue.is_closed() {
-            return Err(closed());
-        }
-        let inner =
-            WakerInner { queue, token, is_pending: AtomicBool::new(false), packets: AtomicIsize::new(0) };
-        Ok(Waker { inner: Arc::new(inner) })
-    }
-
-    /// Makes the current or the next poll deliver this waker's event. Never blocks.
-    ///
-    /// Once the queue is closed there is nobody left to wake, and this returns `Ok`.
-    ///
-    /// # Errors
-    ///
-    /// The system's error, in the rare case that it cannot signal.
-    ///
-    /// # Platform notes
-    ///
-    /// On Unix you may call it from a signal handler.
-    pub fn wake(&self) -> io::Result<()> {
-        let WakerInner { queue, is_pending, packets, .. } = &*self.inner;
-        // It writes even where it changes nothing: whatever the caller did before is seen by the thread that it wakes.
-        is_pending.swap(true, Ordering::SeqCst);
-        // One that is in the port is taken out after this, and who takes it out looks at `is_pending`.
-        if packets.load(Ordering::SeqCst) > 0 {
-            return Ok(());
-        }
-        // First announce the packet, then look: a selector that ends meanwhile waits for it, or we see that it has ended.
-        queue.in_flight.fetch_add(1, Ordering::SeqCst);
-        let owned = Arc::into_raw(Arc::clone(&self.inner));
-        let posted =
-            if queue.is_closed() { Ok(false) } else { queue.post(KEY_WAKE, owned.cast()).map(|()| true) };
-        if matches!(posted, Ok(true)) {
-            packets.fetch_add(1, Ordering::SeqCst);
-        } else {
-            queue.in_flight.fetch_sub(1, Ordering::SeqCst);
-            // SAFETY: the reference was given away just above, and there is no packet that could give it back.
-            drop(unsafe { Arc::from_raw(owned) });
-        }
-        posted.map(drop)
-    }
-}
-
-impl WakerInner {
-    /// A packet has been taken out. A wake from here on must post another.
-    fn answered(&self) -> Option<Event> {
-        self.packets.fetch_sub(1, Ordering::SeqCst);
-        let event = Event { token: self.token, words: READABLE };
-        self.is_pending.swap(false, Ordering::SeqCst).then_some(event)
     }
 }
 
@@ -833,28 +749,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_without_its_packet_in_the_port_posts_another() {
-        let mut poll = Poll::new().unwrap();
-        let mut events = Events::with_capacity(4);
-        let waker = Waker::new(&poll.registrator(), 1).unwrap();
-        // Another thread is between its two steps: it has said that it wakes, and posted nothing yet.
-        waker.inner.is_pending.store(true, Ordering::SeqCst);
-        waker.wake().unwrap();
-        assert_eq!(poll.poll(&mut events, Some(0)).unwrap(), 1);
-        // Now it posts. Its wake has had its event already.
-        waker.inner.is_pending.store(true, Ordering::SeqCst);
-        waker.wake().unwrap();
-        waker.inner.is_pending.store(false, Ordering::SeqCst);
-        assert_eq!(poll.poll(&mut events, Some(0)).unwrap(), 0);
-        assert_eq!(waker.inner.packets.load(Ordering::SeqCst), 0);
-    }
-
-    #[test]
     fn a_queue_that_could_not_be_closed_is_not_closed() {
         // A handle that is no port takes no packet.
         let queue = Queue {
             port: afd::open().unwrap(),
-            closed: AtomicBool::new(false),
+            wakes: Wakes::default(),
             in_flight: AtomicUsize::new(0),
             helper: Mutex::default(),
             closing: Mutex::default(),
