@@ -699,3 +699,25 @@ pub(crate) mod ffi {
         pub fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    /// Else a poll would call the kernel again and again, until the time has passed.
+    #[test]
+    fn a_wait_below_a_millisecond_sleeps_at_once_as_long_as_it_should() {
+        let selector = Selector::new().unwrap();
+        let mut events = Events::with_capacity(4);
+        for no_pwait2 in [false, true] {
+            // For the other tests it makes no difference.
+            NO_PWAIT2.store(no_pwait2, Ordering::Relaxed);
+            let timeout = Duration::from_micros(300);
+            let start = Instant::now();
+            (&mut &*selector.queue).wait_once(&mut events, Timeout::Exactly(timeout)).unwrap();
+            assert!(start.elapsed() >= timeout, "{:?}", start.elapsed());
+        }
+        NO_PWAIT2.store(false, Ordering::Relaxed);
+    }
+}

@@ -271,3 +271,17 @@ impl AsRawFd for Poll {
         self.selector.as_fd().as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv6Addr, SocketAddrV6};
+
+    #[test]
+    fn an_address_keeps_its_port_flow_and_scope() {
+        let address = ffi::sockaddr_in6::from(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 0x1234, 5, 6));
+        assert_eq!(address.sin6_port.to_ne_bytes(), [0x12, 0x34]);
+        assert_eq!((address.sin6_flowinfo, address.sin6_scope_id), (5, 6));
+        assert_eq!(address.sin6_addr, Ipv6Addr::LOCALHOST.octets());
+    }
+}

@@ -193,4 +193,69 @@ mod tests {
         assert_eq!(left(Duration::from_millis(1), before(1)), None);
         assert_eq!(Timeout::Millis(-1).left(before(1)), Some(Timeout::Millis(-1)));
     }
+
+    /// Waits as the closure does, which is told how long, and how many times it was called before.
+    struct Fake<F>(F, usize);
+
+    impl<F: FnMut(Timeout, usize) -> io::Result<()>> Kernel for &mut Fake<F> {
+        fn wait_once(&mut self, _events: &mut Events, timeout: Timeout) -> io::Result<()> {
+            self.1 += 1;
+            (self.0)(timeout, self.1 - 1)
+        }
+    }
+
+    fn signal() -> io::Result<()> {
+        let error = io::Error::from_raw_os_error(if cfg!(windows) { 10004 } else { 4 });
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+        Err(error)
+    }
+
+    fn pass(millis: i32) {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(millis as u64) {}
+    }
+
+    #[test]
+    fn one_late_signal_leaves_what_is_left() {
+        let mut kernel = Fake(
+            |timeout, call| match (timeout, call) {
+                (Timeout::Millis(60), 0) => {
+                    pass(45);
+                    signal()
+                }
+                (Timeout::Millis(left), 1) => {
+                    assert!((1..=15).contains(&left), "{}", left);
+                    pass(left);
+                    Ok(())
+                }
+                other => panic!("{:?}", other),
+            },
+            0,
+        );
+        wait(&mut kernel, &mut Events::new(), Timeout::Millis(60)).unwrap();
+    }
+
+    #[test]
+    fn a_signal_does_not_keep_a_wait_of_no_time_from_looking() {
+        let mut kernel = Fake(
+            |timeout, call| {
+                assert_eq!(timeout, Timeout::Millis(0));
+                if call < 3 {
+                    signal()
+                } else {
+                    Ok(())
+                }
+            },
+            0,
+        );
+        wait(&mut kernel, &mut Events::new(), Timeout::Millis(0)).unwrap();
+        assert_eq!(kernel.1, 4);
+    }
+
+    #[test]
+    fn the_end_is_not_taken_for_a_signal() {
+        let mut kernel = Fake(|_, _| Err(crate::closed()), 0);
+        wait(&mut kernel, &mut Events::new(), Timeout::Millis(-1)).unwrap_err();
+        assert_eq!(kernel.1, 1);
+    }
 }

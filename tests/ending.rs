@@ -262,6 +262,17 @@ fn a_wake_outlives_its_waker() {
 }
 
 #[test]
+fn a_wake_outlives_its_waker_though_many_others_come_and_go() {
+    let mut poll = Poll::new().unwrap();
+    Waker::new(poll.registry(), 1000).unwrap().wake().unwrap();
+    for token in 0..100 {
+        drop(Waker::new(poll.registry(), token).unwrap());
+    }
+    assert!(expect_event(&mut poll, 1000).readable);
+    expect_nothing(&mut poll);
+}
+
+#[test]
 fn wakes_of_many_dropped_wakers_all_arrive_in_small_batches() {
     let mut poll = Poll::new().unwrap();
     for token in 0..50 {

@@ -399,3 +399,16 @@ fn a_closed_number_is_not_touched_by_a_waker_or_registrator_that_is_left() {
         assert!(rest.is_empty(), "a wake was written into somebody else's descriptor");
     }
 }
+
+/// A signal handler that wakes interrupts code that may be about to look at `errno`.
+#[test]
+fn a_wake_leaves_errno_alone() {
+    let poll = Poll::new().unwrap();
+    let waker = Waker::new(poll.registry(), 1).unwrap();
+    for _ in 0..3 {
+        std::fs::File::open("/there/is/no/such/file").unwrap_err();
+        let before = std::io::Error::last_os_error().raw_os_error();
+        waker.wake().unwrap();
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), before);
+    }
+}
