@@ -720,4 +720,22 @@ mod tests {
         }
         NO_PWAIT2.store(false, Ordering::Relaxed);
     }
+
+    #[test]
+    fn a_bell_whose_wake_was_delivered_before_hides_nothing() {
+        let mut selector = Selector::new().unwrap();
+        let registrator = selector.registrator();
+        let waker = Waker::new(&registrator, 1).unwrap();
+        waker.wake().unwrap();
+        // As a poll does that comes between the mark and the ring.
+        let mut tokens = Vec::with_capacity(1);
+        selector.queue.wakes.deliver(&mut tokens, |token| token);
+        assert_eq!(tokens, [1]);
+
+        let [_reader, writer] = pipe2().unwrap();
+        registrator.register(&writer, 2, Interests::WRITABLE).unwrap();
+        let mut events = Events::with_capacity(1);
+        selector.select(&mut events, Some(Duration::ZERO)).unwrap();
+        assert_eq!(events.iter().map(Event::id).collect::<Vec<_>>(), [2]);
+    }
 }
