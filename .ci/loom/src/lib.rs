@@ -14,7 +14,8 @@ mod waker {
     include!(concat!(env!("OUT_DIR"), "/waker.rs"));
 }
 
-/// What the platform file has around it. `wait` and `hear` are twins of those in `src/linux.rs`; a test holds them together.
+/// What a platform file has around it. `wait` and `hear` are twins of those in `src/linux.rs`, and do what the other two do; a
+/// test holds them together.
 mod platform {
     use super::{closed, waker::Wakes, Token};
     use loom::sync::{Arc, Condvar, Mutex};
@@ -227,12 +228,14 @@ mod tests {
 
     /// The twins do the same things in the same order.
     #[test]
-    fn the_platform_hears_as_the_model_does() {
+    fn the_platforms_hear_as_the_model_does() {
         let linux = include_str!("../../../src/linux.rs");
-        let body = |start: &str| {
-            let from = linux.find(start).unwrap_or_else(|| panic!("{start} is gone"));
-            let length = linux[from..].find("\n    }\n").unwrap();
-            &linux[from..from + length]
+        let (macos, windows) =
+            (include_str!("../../../src/macos.rs"), include_str!("../../../src/windows.rs"));
+        let body = |file: &'static str, start: &str| {
+            let from = file.find(start).unwrap_or_else(|| panic!("{start} is gone"));
+            let length = file[from..].find("\n    }\n").unwrap();
+            &file[from..from + length]
         };
         let in_order = |text: &str, steps: &[&str]| {
             let mut rest = text;
@@ -242,11 +245,14 @@ mod tests {
             }
         };
         in_order(
-            body("fn hear("),
+            body(linux, "fn hear("),
             &["wakes.is_closed()", "Err(closed())", "wakes.silence()", "wakes.deliver(events", "ring()"],
         );
-        in_order(body("fn wait_once("), &["wait_millis(", "wakes.are_news()", "self.hear(events"]);
-        in_order(body("fn close("), &["wakes.close()", "number.store(-1"]);
-        in_order(body("pub fn close_loop("), &["queue.close()", "queue.ring()"]);
+        in_order(body(linux, "fn wait_once("), &["wait_millis(", "wakes.are_news()", "self.hear(events"]);
+        for (file, start) in [(macos, "fn sift("), (windows, "fn wait_once(")] {
+            in_order(body(file, start), &["wakes.silence()", "wakes.deliver(events", "ring()"]);
+        }
+        in_order(body(linux, "fn close("), &["wakes.close()", "number.store(-1"]);
+        in_order(body(linux, "pub fn close_loop("), &["queue.close()", "queue.ring()"]);
     }
 }
