@@ -168,7 +168,8 @@ pub type Events = Vec<Event>;
 ///
 /// On Unix you can register a queue with another one: it is a source that is readable while it has events. Its
 /// descriptor is closed when the last of its [`Registrator`]s and [`Waker`]s is gone, so deregister it there before you
-/// drop it. A queue does not survive `fork`: create a new one in the child.
+/// drop it. A queue does not survive `fork`: create a new one in the child. On Linux, a child that wakes or
+/// closes the old one reaches into the parent's, which then reports an event that is ready for nothing, with token 0.
 ///
 /// # Examples
 ///
