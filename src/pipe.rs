@@ -46,8 +46,8 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 ///
 /// # Errors
 ///
-/// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) if the handle is not the reading end of a pipe;
-/// the handle is closed then. On Windows so it does if the pipe is not overlapped, as those of `Command` are.
+/// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) if the handle is not the reading end of a pipe,
+/// and on Windows if the pipe is not overlapped (those of `Command` are). The handle is closed then.
 ///
 /// # Platform notes
 ///
@@ -97,8 +97,8 @@ pub struct PipeReader {
 ///
 /// # Errors
 ///
-/// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) if the handle is not the writing end of a pipe;
-/// the handle is closed then. On Windows so it does if the pipe is not overlapped, as those of `Command` are.
+/// Converting fails with [`InvalidInput`](io::ErrorKind::InvalidInput) if the handle is not the writing end of a pipe,
+/// and on Windows if the pipe is not overlapped (those of `Command` are). The handle is closed then.
 ///
 /// # Platform notes
 ///
