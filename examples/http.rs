@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server: keep-alive, pipelining, request bodies, and clear words for bad requests.
+//! An HTTP/1.1 server: keep-alive, pipelining, request bodies, and clear answers to bad requests.
 //!
 //! Run:  cargo run --release --example http              then open http://127.0.0.1:7002 or:
 //!         curl -d hello http://127.0.0.1:7002/echo
@@ -7,8 +7,8 @@
 //! See:  answers. One thread gives all of them, tens of thousands in a second. Ctrl-C ends it.
 //!
 //! A connection is a small machine: bytes come in, complete requests are cut off the front, answers are queued, bytes
-//! go out. It stops wherever the next step would block and goes on at the next event. Every buffer has a limit:
-//! while answers wait for a client to read them, no further request of this client is looked at.
+//! go out. It stops wherever the next step would block, and continues at the next event. Every buffer has a limit:
+//! while answers wait for a client to read them, the server looks at no further request of that client.
 
 use minimio::{Event, Events, Interests, Poll, Registry, TcpListener, TcpStream, Token, Waker};
 use std::collections::HashMap;
@@ -30,9 +30,9 @@ const MAX_HEAD: usize = 8 * 1024;
 const MAX_BODY: usize = 1024 * 1024;
 /// While this much waits to be written, no further request is answered.
 const MAX_OUTPUT: usize = 64 * 1024;
-/// A client that neither sends nor reads for so long is disconnected.
+/// A client that neither sends nor reads for this long is disconnected.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A request must be complete so long after its first byte, however busily it trickles in.
+/// A request must be complete this long after its first byte, however steadily it trickles in.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How often to look for such clients.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -123,7 +123,7 @@ impl Server {
                 // It came and went before we opened the door.
                 Err(error) if is_gone(&error) => {}
                 Err(error) => {
-                    // All descriptors are in use, perhaps. Nothing changes by trying again at once.
+                    // Perhaps all descriptors are in use. Trying again at once would change nothing.
                     say(format_args!("cannot accept: {}", error));
                     self.resting = true;
                     return Ok(());
@@ -135,7 +135,7 @@ impl Server {
 
     fn accept_one(&mut self, now: Instant) -> io::Result<()> {
         let (stream, _) = self.listener.accept()?;
-        // An answer is one write, so there is nothing to gather. Should the client be gone already, its event says so.
+        // An answer is one write, so there is nothing to gather. If the client is gone already, its event says so.
         let _ = stream.set_nodelay(true);
         let client = Client::new(stream, now);
         self.poll.registry().register(&client.stream, self.next_token, client.asked)?;
@@ -192,8 +192,8 @@ enum State {
     Serving,
     /// No more requests; when the output is written, say so to the client.
     Closing,
-    /// Everything is said. We wait for the client to hang up: to close while its bytes are still coming would be
-    /// a reset, and might take the last answer from it.
+    /// Everything is said. We wait for the client to hang up: closing while its bytes are still coming would be a
+    /// reset, and might take the last answer from it.
     Lingering,
 }
 
@@ -211,8 +211,8 @@ impl Client {
         }
     }
 
-    /// Registers anew if something else is to be watched for than before: that the client reads while there is output,
-    /// else that it sends.
+    /// Registers again if we now wait for something else: while there is output, for the client to read it; otherwise
+    /// for the client to send.
     fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let direction = if self.output.is_empty() { Interests::READABLE } else { Interests::WRITABLE };
         let wanted = direction | Interests::LEVEL;
@@ -250,8 +250,8 @@ impl Client {
         Ok(())
     }
 
-    /// Reads once, so that nobody keeps us from the others. `false` at the end of what the client sends; whatever it had
-    /// asked for is answered by then, for we read only without output.
+    /// Reads once, so that nobody keeps us from the others. `false` at the end of what the client sends; by then whatever
+    /// it asked for has been answered, because we read only while there is no output.
     fn read(&mut self, now: Instant) -> io::Result<bool> {
         let mut buffer = [0; 16 * 1024];
         match self.stream.read(&mut buffer) {

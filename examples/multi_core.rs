@@ -226,7 +226,7 @@ impl Loop {
         };
         match connection.go_on(&mut self.answered) {
             Ok(Some(interests)) => self.poll.registry().reregister(&connection.stream, token, interests),
-            // The end, or a peer that vanished: one connection less, the others go on. To close it takes it off the queue.
+            // The end, or a peer that vanished: one connection fewer, the others go on. Closing it takes it off the queue.
             Ok(None) | Err(_) => {
                 self.connections.remove(&token);
                 Ok(())
@@ -244,9 +244,9 @@ struct Connection {
 }
 
 impl Connection {
-    /// One read and one write at most, then others shall have their turn. Returns what to wait for next; `None` at the end.
+    /// At most one read and one write, then it is the others' turn. Returns what to wait for next; `None` at the end.
     fn go_on(&mut self, answered: &mut usize) -> io::Result<Option<Interests>> {
-        // Who does not take the answers need not ask for more.
+        // A client that does not read its answers need not ask for more.
         if self.output.is_empty() {
             let mut buffer = [0; 1024];
             match self.stream.read(&mut buffer) {

@@ -11,7 +11,7 @@
 //! as if it were connected to its slow reader directly. Both directions work like this, independent of each other, and each
 //! ends by itself: the end of what one side sends is passed on as the same end to the other side.
 //!
-//! One buffer serves all connections, for only one of them is read at a time. A pair that has nothing waiting costs no memory.
+//! One buffer serves all connections, because only one of them is read at a time. A pair with nothing waiting costs no memory.
 
 use minimio::{Event, Events, Interests, Poll, Registry, TcpListener, TcpStream, Token, Waker};
 use std::collections::HashMap;
@@ -45,7 +45,7 @@ fn main() {
 }
 
 fn serve(address: &str, target: &str) -> Result<(), String> {
-    // A name is looked up once, here, for that may take its time.
+    // Looking up a name may take a while, so we do it once, here.
     let targets = target.to_socket_addrs().map_err(|error| format!("cannot go to {}: {}", target, error))?;
     let listener = TcpListener::bind(address);
     let listener = listener.map_err(|error| format!("cannot listen on {}: {}", address, error))?;
@@ -118,7 +118,7 @@ impl Proxy {
                 // It came and went before we opened the door.
                 Err(error) if is_gone(&error) => {}
                 Err(error) => {
-                    // Nothing changes by trying again at once; the others go on meanwhile.
+                    // Trying again at once would change nothing; the others go on meanwhile.
                     say(format_args!("cannot accept: {}", error));
                     self.resume = Some(Instant::now() + REST);
                     return Ok(());
@@ -212,7 +212,7 @@ impl Pair {
                 Err(error) if self.targets.is_empty() => return Err(error),
                 Err(_) => return self.connect(registry).map(|()| true),
             }
-            // Small pieces are not to wait for company, neither way.
+            // Small pieces must not wait for company, in either direction.
             let _ = client.stream.set_nodelay(true);
             let _ = server.stream.set_nodelay(true);
         }
@@ -245,7 +245,7 @@ impl Side {
         Side { stream, token, asked: (false, false) }
     }
 
-    /// After an event of a stream that is connecting: whether the connection stands, or why it never will.
+    /// After an event of a stream that is connecting: whether the connection is established, or why it never will be.
     fn connection(&self, event: &Event) -> io::Result<bool> {
         if let Some(error) = self.stream.take_error()? {
             return Err(error);
@@ -258,8 +258,8 @@ impl Side {
         }
     }
 
-    /// Registers anew if something else is to be watched for than before. A side that can do nothing now, because
-    /// its lanes wait for the other side, is not watched at all.
+    /// Registers again if we now wait for something else. A side that can do nothing now, because its lanes wait for the
+    /// other side, is not watched at all.
     fn watch(&mut self, registry: &Registry, read: bool, write: bool) -> io::Result<()> {
         if self.asked == (read, write) {
             return Ok(());

@@ -1,6 +1,6 @@
 //! Timers: ten thousand of them, a clock and an idle connection on one poll.
 //!
-//! The kernel needs to know one moment only, the next one. So the timers are kept sorted, the time until the first is
+//! The kernel needs to know only one moment: the next one. So the timers are kept sorted, the time until the first is
 //! the timeout of the poll, and after each poll those that are due go off.
 //!
 //! Run:  cargo run --example timers
@@ -88,7 +88,7 @@ fn main() -> io::Result<()> {
     let mut polls = 0;
     // When the last timer has gone off there is nothing left to do.
     while let Some(time_left) = program.timers.time_left() {
-        // Events end the sleep early, and so the time is looked at anew each time round.
+        // Events end the sleep early, so each turn looks at the clock again.
         poll.poll_timeout(&mut events, time_left)?;
         polls += 1;
         if events.iter().any(|event| event.id() == PEER) {
@@ -139,7 +139,7 @@ impl Program {
         }
     }
 
-    /// Whatever the peer says, the timer that waits for its silence starts anew.
+    /// Whatever the peer says, the timer that waits for its silence starts again.
     fn hear_peer(&mut self) -> io::Result<()> {
         let peer = match &mut self.peer {
             Some(peer) => peer,
