@@ -154,7 +154,7 @@ impl Queue {
         self.apply(&[record(source.as_raw_fd(), token, direction, ffi::EV_ADD)])
     }
 
-    /// A knote has one filter: the one goes, the other comes, in one call.
+    /// A knote has one filter: one knote goes and the other comes, in a single call.
     fn change(&self, source: &impl AsRawFd, token: usize, direction: Direction) -> Result<()> {
         let other = match direction {
             Direction::Read => Direction::Write,
