@@ -104,7 +104,8 @@ fn go(steps: &[Step], numbers: std::ops::RangeInclusive<usize>, solution: bool) 
         }
     }
     if is_all {
-        say(format_args!("\nAll {} steps. {}", steps.len(), steps::FAREWELL));
+        say("");
+        wrap("", "", &format!("All {} steps. {}", steps.len(), steps::FAREWELL));
     }
 }
 
