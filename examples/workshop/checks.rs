@@ -33,7 +33,9 @@ pub fn wake<Q: Queue>(look: Look) -> Outcome {
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(A_MOMENT);
-            queue.wake()
+            if let Err(error) = queue.wake() {
+                expected.but_asleep(format!("`wake` returned {}", describe(&error)));
+            }
         });
         one(&queue, None, WAKE, &expected)
     })?;
@@ -73,7 +75,9 @@ pub fn close_loop<Q: Queue>() -> Outcome {
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(A_MOMENT);
-            queue.close_loop()
+            if let Err(error) = queue.close_loop() {
+                expected.but_asleep(format!("`close_loop` returned {}", describe(&error)));
+            }
         });
         is_end(queue.poll(&mut Vec::new(), None), &expected)
     })?;
@@ -299,7 +303,7 @@ pub fn describe(error: &io::Error) -> String {
         (9, "EBADF: that is not an open descriptor; is it closed already, or the wrong one?"),
         (14, "EFAULT: an address that is none"),
         (17, "EEXIST: that descriptor is in the queue already"),
-        (22, "EINVAL: an argument that makes no sense, such as no room for events, an unknown operation, or a timeout that is too long"),
+        (22, "EINVAL: an argument that makes no sense, such as no room for events, an unknown operation, a wrong length, or a timeout that is too long"),
     ];
     #[cfg(windows)]
     const KNOWN: [(i32, &str); 5] = [
