@@ -76,7 +76,7 @@ fn close_without_deregistering() {
 }
 
 #[test]
-#[ignore]
+#[ignore = "for real Windows: the head of this file says how to run it"]
 fn no_closed_handle_is_given_to_the_kernel() {
     const CHILD: &str = "MINIMIO_STRICT";
     if env::var_os(CHILD).is_some() {
@@ -93,7 +93,7 @@ fn no_closed_handle_is_given_to_the_kernel() {
 }
 
 #[test]
-#[ignore]
+#[ignore = "for real Windows: the head of this file says how to run it"]
 fn winsock_refuses_a_closed_number() {
     const WSAENOTSOCK: i32 = 10038;
     #[link(name = "ws2_32")]
@@ -114,7 +114,7 @@ fn winsock_refuses_a_closed_number() {
 }
 
 #[test]
-#[ignore]
+#[ignore = "for real Windows: the head of this file says how to run it"]
 fn a_hundred_thousand_reregistrations_against_a_thread_that_polls() {
     const ROUNDS: usize = 100_000;
     let mut poll = Poll::new().unwrap();
@@ -152,7 +152,7 @@ fn a_hundred_thousand_reregistrations_against_a_thread_that_polls() {
 }
 
 #[test]
-#[ignore]
+#[ignore = "for real Windows: the head of this file says how to run it"]
 fn three_hundred_connects_before_the_first_accept() {
     const CONNECTS: usize = 300;
     let mut poll = Poll::new().unwrap();
@@ -194,7 +194,7 @@ fn three_hundred_connects_before_the_first_accept() {
 }
 
 #[test]
-#[ignore]
+#[ignore = "for real Windows: the head of this file says how to run it"]
 fn a_socket_that_moves_is_heard_where_it_is() {
     let mut polls = [Poll::new().unwrap(), Poll::new().unwrap()];
     let (ours, mut peer) = pair();
@@ -220,7 +220,7 @@ fn a_socket_that_moves_is_heard_where_it_is() {
 }
 
 #[test]
-#[ignore]
+#[ignore = "for real Windows: the head of this file says how to run it"]
 fn what_is_said_of_a_refused_datagram() {
     let mut poll = Poll::new().unwrap();
     let socket = UdpSocket::bind(localhost()).unwrap();
@@ -237,7 +237,7 @@ fn what_is_said_of_a_refused_datagram() {
 }
 
 #[test]
-#[ignore]
+#[ignore = "for real Windows: the head of this file says how to run it"]
 fn what_is_said_of_a_refused_connect_and_how_long_it_takes() {
     let (_owner, address) = refusing_address();
     let mut poll = Poll::new().unwrap();
