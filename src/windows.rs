@@ -310,8 +310,9 @@ impl Kernel for &mut Selector {
             pipe.again();
         }
         // Whatever is ready now has its packet among these. A packet without an event may lead to another request that has
-        // its answer at once, hence twice as many; but no more, for other threads can make them faster than we take them.
-        let most = 2 * queue.in_flight.load(Ordering::SeqCst);
+        // its answer at once, hence twice as many, and the bell; but no more, for other threads can make them faster than we take
+        // them.
+        let most = 2 * queue.in_flight.load(Ordering::SeqCst) + 1;
         let mut taken = 0;
         loop {
             let room = (capacity - events.len()).min(MAX_PACKETS);
